@@ -115,8 +115,8 @@ pub use executor::{
 pub use goals::{CompletionAction, GoalEvaluator, GoalTracker};
 pub use orchestrator::{
     BatchReport, BatchStats, CreatedWorkflow, FactSource, KnownAnnotators, MessageBuilder,
-    NoMessages, OrchestrationError, Preview, SystemFacts, WorkflowOrchestrator,
-    plan_operator_command,
+    NoMessages, OrchestrationError, Preview, RebuildMessagesError, SystemFacts,
+    WorkflowOrchestrator, messages_of, plan_operator_command,
 };
 pub use parser::{ParseError, ValidationError, parse_workflow, parse_workflow_with_library};
 pub use state::{StepResult, StepState, WorkflowSnapshot, WorkflowStateManager};

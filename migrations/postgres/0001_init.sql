@@ -238,11 +238,11 @@ COMMENT ON CONSTRAINT drafts_pkey ON drafts IS 'A person has one draft in a visi
 
 CREATE TABLE outbox (
     position        bigint      GENERATED ALWAYS AS IDENTITY,
-    message_id      uuid        NOT NULL,
     task_id         uuid,
-    routing_key     text        NOT NULL,
-    message_type    text        NOT NULL,
-    body            text        NOT NULL,
+    from_version    bigint,
+    to_version      bigint,
+    message_id      uuid,
+    bytes           integer     NOT NULL,
     owner           uuid,
     leased_until    timestamptz,
     attempts        integer     NOT NULL DEFAULT 0,
@@ -250,7 +250,9 @@ CREATE TABLE outbox (
     last_error      text,
     created_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT outbox_pkey PRIMARY KEY (position),
-    CONSTRAINT outbox_message_id_key UNIQUE (message_id),
+    CONSTRAINT outbox_events_or_message CHECK (
+        (message_id IS NULL AND num_nulls(task_id, from_version, to_version) = 0 AND from_version <= to_version)
+        OR (message_id IS NOT NULL AND num_nonnulls(from_version, to_version) = 0)),
     CONSTRAINT outbox_lease_whole CHECK ((owner IS NULL) = (leased_until IS NULL))
 ) WITH (
     -- Every row lives for less than a second: vacuum by count, not by share, and without pauses.
@@ -261,9 +263,14 @@ CREATE TABLE outbox (
 
 CREATE INDEX outbox_of_task ON outbox (task_id, position);
 
-COMMENT ON TABLE outbox IS 'Messages that are committed and not yet confirmed by the broker.';
+COMMENT ON TABLE outbox IS
+    'What is committed and not yet confirmed by the broker: the messages of some events of a task, or one message of log_messages.';
 COMMENT ON CONSTRAINT outbox_pkey ON outbox IS 'Within a task, rows in order of position are in order of version.';
-COMMENT ON CONSTRAINT outbox_message_id_key ON outbox IS 'A message is in the outbox once.';
+COMMENT ON CONSTRAINT outbox_events_or_message ON outbox IS
+    'A row stands for the messages of events, which are built anew from them, or names one message.';
+COMMENT ON COLUMN outbox.from_version IS
+    'The first event whose message is not confirmed; it moves on when a later one fails.';
+COMMENT ON COLUMN outbox.bytes IS 'What has to be read to publish the row; a claim ends after so many bytes.';
 COMMENT ON CONSTRAINT outbox_lease_whole ON outbox IS 'A leased row has an end of its lease, so a crash frees it.';
 
 -- Timers ------------------------------------------------------------------------------------------

@@ -143,11 +143,13 @@ CREATE TABLE dropped_rejections (
 CREATE TABLE outbox (
     -- AUTOINCREMENT: a late confirm of a deleted row must not meet a new one.
     position        INTEGER PRIMARY KEY AUTOINCREMENT,
-    message_id      TEXT NOT NULL CONSTRAINT a_message_waits_once UNIQUE,
+    -- The messages of these events of a task, or one of log_messages.
     task_id         TEXT,
-    routing_key     TEXT NOT NULL,
-    message_type    TEXT NOT NULL,
-    body            TEXT NOT NULL,
+    from_version    INTEGER,
+    to_version      INTEGER,
+    message_id      TEXT,
+    -- What has to be read to publish the row.
+    bytes           INTEGER NOT NULL,
     created_at      INTEGER NOT NULL,
     -- The relay that publishes the message, and the end of its lease.
     owner           TEXT,
@@ -156,6 +158,10 @@ CREATE TABLE outbox (
     -- The next attempt is not made before this time.
     next_attempt_at INTEGER,
     last_error      TEXT,
+    CONSTRAINT events_or_a_message CHECK (
+        (message_id IS NULL AND task_id IS NOT NULL AND from_version <= to_version)
+        OR (message_id IS NOT NULL AND from_version IS NULL AND to_version IS NULL)
+    ),
     CONSTRAINT a_lease_has_owner_and_end CHECK ((owner IS NULL) = (leased_until IS NULL))
 ) STRICT;
 

@@ -240,7 +240,7 @@ mod decorator {
         state::WorkflowSnapshot,
         store::{
             BatchTx, EventPage, EventStore, EventStoreError, LogEntry, LogFilter, LogPage,
-            LogPosition, ModelCheckpoint, OpenBatch, OpenRequest, OutboxRow, ReliabilityStore,
+            LogPosition, ModelCheckpoint, OpenBatch, OpenRequest, OutboxMessage, ReliabilityStore,
             TaskWrite,
         },
     };
@@ -341,7 +341,7 @@ mod decorator {
         async fn commit(
             self: Box<Self>,
             writes: Vec<TaskWrite>,
-        ) -> Result<Vec<OutboxRow>, EventStoreError> {
+        ) -> Result<Vec<OutboxMessage>, EventStoreError> {
             self.failpoints.pass(CrashPoint::Decided);
             let commit = self.tx.commit(writes);
             let rows = self

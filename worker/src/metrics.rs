@@ -227,7 +227,7 @@ impl Metrics {
                 "How long ago the first command of the oldest such task was set aside, by reason.",
                 &["reason"],
             )?,
-            outbox_pending: int_gauge("outbox_pending", "Messages that wait to be published.")?,
+            outbox_pending: int_gauge("outbox_pending", "Rows of the outbox: tasks and batches whose messages wait to be published.")?,
             outbox_oldest: gauge(
                 "outbox_oldest_seconds",
                 "Age of the oldest message that waits to be published.",

@@ -12,7 +12,10 @@ use std::{
 
 use chrono::{DateTime, Utc};
 
-use super::{BatchStats, OrchestrationError, WorkflowOrchestrator, sampling::sampling};
+use super::{
+    BatchStats, OrchestrationError, WorkflowOrchestrator, messages::MessageContext,
+    sampling::sampling,
+};
 use crate::{
     command::{Command, CommandEnvelope, Dead, Outcome, Undecided, operator::with_actor},
     config::{ExternalHandler, Sampling},
@@ -23,7 +26,7 @@ use crate::{
     limits::{DECISION_MAX, SNAPSHOT_EVERY},
     state::{Draft, Slots, WorkflowPause, WorkflowSnapshot},
     store::{
-        CommandRecord, NewOutboxRow, OpenBatch, OpenedTask, RecordedOutcome, SnapshotRow, TaskRow,
+        CommandRecord, NewMessage, OpenBatch, OpenedTask, RecordedOutcome, SnapshotRow, TaskRow,
         TaskWrite, Timer,
     },
     timers::derive_timers,
@@ -81,7 +84,7 @@ impl DerivedBefore {
 struct GatheredBatch {
     events: Vec<StoredEvent>,
     records: Vec<CommandRecord>,
-    outbox: Vec<NewOutboxRow>,
+    outbox: Vec<NewMessage>,
     drafts: Vec<Draft>,
     fired: Vec<Timer>,
 }
@@ -274,26 +277,24 @@ impl<'a> Run<'a> {
         {
             *started += 1;
         }
-        if let Some(state) = state {
-            for event in &decision.events {
-                gathered.outbox.extend(self.orchestrator.messages.for_event(
-                    &state.workflow,
-                    state.parent.as_ref(),
-                    event,
-                ));
-                *self
-                    .stats
-                    .events
-                    .entry(event.event.event_type())
-                    .or_default() += 1;
-                if let WorkflowEvent::ConsensusCalculated(consensus) = &event.event
-                    && !event.metadata.gold
-                    && !consensus.again
-                {
-                    self.stats.agreements.extend(consensus.agreement);
-                }
-                self.stats.jobs.extend(ended_job(before.as_ref(), event));
+        let mut context = MessageContext::of(before.as_ref());
+        for event in &decision.events {
+            context = context.after(&event.event);
+            gathered
+                .outbox
+                .extend(context.message(&*self.orchestrator.messages, event));
+            *self
+                .stats
+                .events
+                .entry(event.event.event_type())
+                .or_default() += 1;
+            if let WorkflowEvent::ConsensusCalculated(consensus) = &event.event
+                && !event.metadata.gold
+                && !consensus.again
+            {
+                self.stats.agreements.extend(consensus.agreement);
             }
+            self.stats.jobs.extend(ended_job(before.as_ref(), event));
         }
         gathered.events.extend(decision.events);
         gathered.drafts.extend(decision.draft);

@@ -27,7 +27,7 @@ use uuid::Uuid;
 pub use error::OrchestrationError;
 pub use facts::{FactSource, SystemFacts};
 pub use known_annotators::KnownAnnotators;
-pub use messages::{MessageBuilder, NoMessages};
+pub use messages::{MessageBuilder, NoMessages, RebuildMessagesError, messages_of};
 pub use operator::plan_operator_command;
 pub use preview::Preview;
 pub use report::{BatchReport, BatchStats};
@@ -137,6 +137,11 @@ impl WorkflowOrchestrator {
     pub fn with_messages(mut self, messages: Arc<dyn MessageBuilder>) -> Self {
         self.messages = messages;
         self
+    }
+
+    /// The builder of messages.
+    pub fn messages(&self) -> Arc<dyn MessageBuilder> {
+        Arc::clone(&self.messages)
     }
 
     /// Replaces the handlers.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::{command::Outcome, store::OutboxRow};
+use crate::{command::Outcome, store::OutboxMessage};
 
 /// The outcomes of a batch, its leased messages and its counts.
 #[derive(Clone, Debug, Default)]
@@ -10,7 +10,7 @@ pub struct BatchReport {
     /// One outcome for each command, in the order of the batch.
     pub outcomes: Vec<Outcome>,
     /// Messages that are now leased to the caller's publisher, in order.
-    pub messages: Vec<OutboxRow>,
+    pub messages: Vec<OutboxMessage>,
     /// Counts for metrics.
     pub stats: BatchStats,
 }

@@ -16,7 +16,7 @@ use super::{
     commands::{CommandRecord, CommandRow},
     error::EventStoreError,
     log::{EventPage, LogEntry, ReliabilityStore},
-    outbox::{NewOutboxRow, OutboxRow, PublisherId},
+    outbox::{NewMessage, OutboxMessage, PublisherId},
     timers::Timer,
 };
 use crate::{
@@ -143,7 +143,7 @@ pub struct TaskWrite {
     /// Inbox rows.
     pub commands: Vec<CommandRecord>,
     /// Messages, in order.
-    pub outbox: Vec<NewOutboxRow>,
+    pub outbox: Vec<NewMessage>,
     /// Timers to write or to move.
     pub timers_set: Vec<Timer>,
     /// Timers to delete.
@@ -159,7 +159,8 @@ pub struct TaskWrite {
 impl TaskWrite {
     /// Checks the write against the version of the locked head, before anything is written: event
     /// versions follow the head without a gap, the search row is present exactly if there are
-    /// events, and no command id occurs twice. A failed check is a bug in the caller.
+    /// events, messages of events are in their order, and no command id occurs twice. A failed
+    /// check is a bug in the caller.
     pub(super) fn check(
         &self,
         head: u64,
@@ -185,6 +186,16 @@ impl TaskWrite {
         let row_version = self.task.as_ref().map_or(head, |task| task.version);
         if row_version != version || self.events.is_empty() != self.task.is_none() {
             return conflict(row_version);
+        }
+        let mut told = head;
+        for message in &self.outbox {
+            let Some(of_event) = message.version else {
+                continue;
+            };
+            if of_event <= told || of_event > version || message.task_id != Some(self.task_id) {
+                return conflict(of_event.saturating_sub(1));
+            }
+            told = of_event;
         }
         if self
             .commands
@@ -276,7 +287,10 @@ impl OpenBatch {
     }
 
     /// Writes everything and commits; see [`BatchTx::commit`].
-    pub async fn commit(self, writes: Vec<TaskWrite>) -> Result<Vec<OutboxRow>, EventStoreError> {
+    pub async fn commit(
+        self,
+        writes: Vec<TaskWrite>,
+    ) -> Result<Vec<OutboxMessage>, EventStoreError> {
         self.tx.commit(writes).await
     }
 }
@@ -284,13 +298,13 @@ impl OpenBatch {
 /// The transaction of an [`OpenBatch`]: it holds the locks until it is committed or dropped.
 #[async_trait]
 pub trait BatchTx: Send {
-    /// Writes everything and commits. Returns the outbox rows now leased to the publisher of
-    /// [`OpenRequest`], in the order of writing. The rows of a task that is `relay_only`, and all
-    /// rows if there is no publisher, are left to the relay.
+    /// Writes everything and commits. Returns the messages whose rows are now leased to the
+    /// publisher of [`OpenRequest`], in the order of writing. Those of a task that is `relay_only`,
+    /// and all if there is no publisher, are left to the relay.
     ///
     /// Runs to its end even if the caller is cancelled: an abandoned COMMIT has usually happened.
     async fn commit(
         self: Box<Self>,
         writes: Vec<TaskWrite>,
-    ) -> Result<Vec<OutboxRow>, EventStoreError>;
+    ) -> Result<Vec<OutboxMessage>, EventStoreError>;
 }

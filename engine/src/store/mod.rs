@@ -61,8 +61,9 @@ pub use operator_commands::{
     OperatorSubject, OperatorWrite, Pauses, PlannedOperatorCommand,
 };
 pub use outbox::{
-    CLAIM_BYTES_MAX, FailedOutboxRow, NewOutboxRow, OUTBOX_LEASE, Outbox, OutboxRow, OutboxStats,
-    PublisherId, UnconfirmedMessage,
+    CLAIM_BYTES_MAX, CarriedMessage, EventRange, FailedOutboxRow, NewMessage, OUTBOX_LEASE, Outbox,
+    OutboxContent, OutboxMessage, OutboxRow, OutboxStats, PublisherId, RangeEvents, ReleasedRow,
+    UnconfirmedMessage,
 };
 #[cfg(feature = "postgres")]
 pub use postgres::{PgEndpoint, PgEventStore, PgSettings, PgUrlError};

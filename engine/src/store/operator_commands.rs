@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     commands::{CommandRecord, CommandRow},
     error::EventStoreError,
-    outbox::NewOutboxRow,
+    outbox::NewMessage,
 };
 use crate::{
     ids::{CommandId, UserId, WorkflowId},
@@ -108,7 +108,7 @@ pub struct OperatorWrite {
     /// Pauses to write or to change.
     pub pauses: Pauses,
     /// Messages to publish.
-    pub messages: Vec<NewOutboxRow>,
+    pub messages: Vec<NewMessage>,
 }
 
 /// Decides an operator command on the facts read under the lock.
@@ -199,7 +199,7 @@ pub(super) trait OperatorTables: Send {
     async fn put_pauses(&mut self, pauses: &Pauses) -> Result<(), EventStoreError>;
 
     /// Writes messages that are leased to no publisher.
-    async fn enqueue(&mut self, messages: &[NewOutboxRow]) -> Result<(), EventStoreError>;
+    async fn enqueue(&mut self, messages: &[NewMessage]) -> Result<(), EventStoreError>;
 
     /// All applied operator commands, oldest first.
     async fn operator_commands(&mut self) -> Result<Vec<CommandRow>, EventStoreError>;

@@ -1,4 +1,9 @@
 //! Messages between commit and publisher confirm.
+//!
+//! A message about a task is a function of its event, so the outbox keeps only which events of a
+//! task are to be told of: one row for each task and batch. Who publishes a row that it did not
+//! commit builds the messages anew from the events. A message without an event (a rejection, a
+//! goal, an act of an operator) has a row of its own that carries it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,19 +13,22 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::error::EventStoreError;
-use crate::ids::TaskId;
+use crate::{events::StoredEvent, ids::TaskId};
 
 /// A publisher of outbox rows: one run of one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PublisherId(pub Uuid);
 
-/// A message to publish, written in the same transaction as its events.
+/// A message to publish, written in the same transaction as what it tells of.
 #[derive(Clone, Debug, PartialEq)]
-pub struct NewOutboxRow {
+pub struct NewMessage {
     /// The message's id: the event's, or derived from what caused it.
     pub message_id: Uuid,
     /// The task whose message order applies.
     pub task_id: Option<TaskId>,
+    /// The version of the task's event that it is built from. The outbox keeps the version and not
+    /// the body; without one it keeps the body.
+    pub version: Option<u64>,
     /// The routing key without prefix, as `step.completed.sentiment-dual.annotate`.
     pub routing_key: String,
     /// The message's kind, as `step.completed`.
@@ -29,15 +37,17 @@ pub struct NewOutboxRow {
     pub body: Arc<str>,
 }
 
-/// A message that waits to be published.
+/// A message that waits to be published, in memory.
 #[derive(Clone, Debug, PartialEq)]
-pub struct OutboxRow {
-    /// Its position. Within a task, positions ascend with versions.
+pub struct OutboxMessage {
+    /// The position of its row, which it may share with other messages of the task.
     pub position: i64,
     /// The message's id.
     pub message_id: Uuid,
     /// The task whose message order applies.
     pub task_id: Option<TaskId>,
+    /// The version of the event that it is built from, if it has one.
+    pub version: Option<u64>,
     /// The routing key without prefix.
     pub routing_key: String,
     /// The message's kind.
@@ -48,10 +58,93 @@ pub struct OutboxRow {
     pub attempts: i32,
 }
 
-/// A message that has failed to publish so far.
+/// A row of the outbox.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutboxRow {
+    /// Its position. Within a task, positions ascend with versions.
+    pub position: i64,
+    /// The task whose message order applies.
+    pub task_id: Option<TaskId>,
+    /// What is to be published.
+    pub content: OutboxContent,
+    /// Failed attempts so far at its first message.
+    pub attempts: i32,
+}
+
+/// What a row of the outbox stands for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OutboxContent {
+    /// The messages of some events.
+    Events(EventRange),
+    /// A message without an event.
+    Message(CarriedMessage),
+}
+
+impl OutboxContent {
+    /// The message that the row carries; none if it stands for events.
+    pub fn carried(&self) -> Option<&CarriedMessage> {
+        match self {
+            Self::Message(message) => Some(message),
+            Self::Events(_) => None,
+        }
+    }
+
+    /// The events whose messages the row stands for; none if it carries a message.
+    pub fn events(&self) -> Option<EventRange> {
+        match self {
+            Self::Events(range) => Some(*range),
+            Self::Message(_) => None,
+        }
+    }
+}
+
+/// Consecutive events of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventRange {
+    /// The task.
+    pub task_id: TaskId,
+    /// The version of the first event.
+    pub from: u64,
+    /// The version of the last event.
+    pub to: u64,
+}
+
+/// A message that its row carries.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CarriedMessage {
+    /// The message's id.
+    pub message_id: Uuid,
+    /// The routing key without prefix.
+    pub routing_key: String,
+    /// The message's kind.
+    pub message_type: String,
+    /// The whole body.
+    pub body: Arc<str>,
+}
+
+/// The events of a range, with what comes before it and its messages name.
+#[derive(Clone, Debug, Default)]
+pub struct RangeEvents {
+    /// Events before the range that say on which revision the task is and whose child it is, oldest
+    /// first. What they say beyond that may be left out.
+    pub before: Vec<StoredEvent>,
+    /// The events of the range that are there, by version.
+    pub events: Vec<StoredEvent>,
+}
+
+/// A row that goes back to the relay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReleasedRow {
+    /// Its position.
+    pub position: i64,
+    /// The first of its versions that was not confirmed; none if nothing of it was.
+    pub from_version: Option<u64>,
+}
+
+/// A row whose first message has failed to publish so far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FailedOutboxRow {
-    /// The message.
+    /// The row.
     pub row: OutboxRow,
     /// Why the last attempt failed.
     pub error: String,
@@ -76,12 +169,12 @@ pub struct OutboxStats {
     pub oldest_seconds: f64,
 }
 
-/// How long a message is leased to the publisher that committed or claimed it, unless the lease is
+/// How long a row is leased to the publisher that committed or claimed it, unless the lease is
 /// renewed. A process that is frozen for longer loses its messages to a relay; what it then sends
 /// is a duplicate.
 pub const OUTBOX_LEASE: Duration = Duration::from_secs(30);
 
-/// Bytes of bodies after which a claim ends: what a relay holds in memory.
+/// Bytes of bodies and events after which a claim ends: what a relay holds in memory.
 pub const CLAIM_BYTES_MAX: usize = 8 << 20;
 
 /// Messages between commit and publisher confirm.
@@ -89,11 +182,11 @@ pub const CLAIM_BYTES_MAX: usize = 8 << 20;
 pub trait Outbox: Send + Sync {
     /// Writes messages that belong to no task's batch (goals), to the log and to the outbox; known
     /// ids are left unchanged: they were sent, or will be.
-    async fn enqueue(&self, rows: Vec<NewOutboxRow>) -> Result<(), EventStoreError>;
+    async fn enqueue(&self, messages: Vec<NewMessage>) -> Result<(), EventStoreError>;
 
     /// Leases rows that are not leased, or whose lease has expired, to `publisher`, oldest first.
     /// Skips a task's row while an older row of the task is leased to another publisher or is
-    /// backing off. Ends after [`CLAIM_BYTES_MAX`] of bodies.
+    /// backing off. Ends after [`CLAIM_BYTES_MAX`] of bodies and events.
     async fn claim(
         &self,
         publisher: PublisherId,
@@ -101,13 +194,22 @@ pub trait Outbox: Send + Sync {
         limit: u32,
     ) -> Result<Vec<OutboxRow>, EventStoreError>;
 
-    /// Deletes confirmed rows.
+    /// The events that rows stand for: one result for each range, in order. What cannot be read
+    /// fails its own range only.
+    async fn events_of(
+        &self,
+        ranges: &[EventRange],
+    ) -> Result<Vec<Result<RangeEvents, EventStoreError>>, EventStoreError>;
+
+    /// Deletes rows all of whose messages are confirmed.
     async fn confirmed(&self, positions: &[i64]) -> Result<(), EventStoreError>;
 
-    /// Returns rows to the relay; if `failed`, counts an attempt and backs off.
+    /// Returns rows to the relay, each from the first version that was not confirmed; if `failed`,
+    /// counts an attempt and backs off. Attempts are those at the first message: they begin anew
+    /// where it is another one.
     async fn release(
         &self,
-        positions: &[i64],
+        rows: &[ReleasedRow],
         failed: Option<(String, Duration)>,
     ) -> Result<(), EventStoreError>;
 
@@ -129,10 +231,112 @@ pub trait Outbox: Send + Sync {
     /// Rows that failed at least once, with the last error, oldest first.
     async fn outbox_failed(&self, limit: u32) -> Result<Vec<FailedOutboxRow>, EventStoreError>;
 
-    /// How far a message has come; none if it is not in the outbox: it is confirmed, or was never
-    /// written.
+    /// How far the message of a task's event has come; none if it is not in the outbox: it is
+    /// confirmed, or was never written.
     async fn unconfirmed(
         &self,
-        message: Uuid,
+        task: TaskId,
+        version: u64,
     ) -> Result<Option<UnconfirmedMessage>, EventStoreError>;
+}
+
+/// The events that say on which revision a task is and whose child it is.
+pub(super) const CONTEXT_EVENTS: [&str; 3] = [
+    "workflow_started",
+    "task_details_supplied",
+    "workflow_migrated",
+];
+
+impl RangeEvents {
+    /// Sorts what was read, each event with the number of its range, counted from 1.
+    pub(super) fn by_range(
+        ranges: &[EventRange],
+        found: Vec<(i64, Result<StoredEvent, EventStoreError>)>,
+    ) -> Vec<Result<Self, EventStoreError>> {
+        let mut sorted: Vec<_> = ranges.iter().map(|_| Ok(Vec::new())).collect();
+        for (n, event) in found {
+            let index = usize::try_from(n - 1).unwrap_or(usize::MAX);
+            let Some(events) = sorted.get_mut(index) else {
+                continue;
+            };
+            match (&mut *events, event) {
+                (Ok(events), Ok(event)) => events.push(event),
+                (Ok(_), Err(error)) => *events = Err(error),
+                (Err(_), _) => {}
+            }
+        }
+        ranges
+            .iter()
+            .zip(sorted)
+            .map(|(range, events)| events.map(|events| Self::split(*range, events)))
+            .collect()
+    }
+
+    /// Divides events into those before a range and those of it.
+    pub(super) fn split(range: EventRange, mut events: Vec<StoredEvent>) -> Self {
+        events.sort_by_key(|event| event.version);
+        let of_range = events.split_off(events.partition_point(|e| e.version < range.from));
+        Self {
+            before: events,
+            events: of_range,
+        }
+    }
+}
+
+/// Messages that become one row.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct NewRow {
+    /// The versions of the first and the last one's events; none if there is one message, which
+    /// has no event and is carried.
+    pub(super) versions: Option<(u64, u64)>,
+    /// The messages, at least one.
+    pub(super) messages: Vec<NewMessage>,
+}
+
+impl NewRow {
+    /// Divides the messages of one task into rows: those of events that follow one another in one
+    /// row, each other message in one of its own, so that positions keep the order.
+    pub(super) fn of(messages: Vec<NewMessage>) -> Vec<Self> {
+        let mut rows: Vec<Self> = Vec::new();
+        for message in messages {
+            match (message.version, rows.last_mut()) {
+                (
+                    Some(version),
+                    Some(Self {
+                        versions: Some((_, last)),
+                        messages,
+                    }),
+                ) => {
+                    *last = version;
+                    messages.push(message);
+                }
+                (version, _) => rows.push(Self {
+                    versions: version.map(|version| (version, version)),
+                    messages: vec![message],
+                }),
+            }
+        }
+        rows
+    }
+
+    /// The message that the row carries.
+    pub(super) fn carried(&self) -> Option<&NewMessage> {
+        self.messages.first().filter(|_| self.versions.is_none())
+    }
+}
+
+impl NewMessage {
+    /// The message in its row.
+    pub fn at(self, position: i64) -> OutboxMessage {
+        OutboxMessage {
+            position,
+            message_id: self.message_id,
+            task_id: self.task_id,
+            version: self.version,
+            routing_key: self.routing_key,
+            message_type: self.message_type.to_owned(),
+            body: self.body,
+            attempts: 0,
+        }
+    }
 }

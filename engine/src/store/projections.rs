@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     LogPosition, error::EventStoreError, goals::NewGoalAction, log::LogEntry,
-    operator_commands::PlannedOperatorCommand, outbox::NewOutboxRow,
+    operator_commands::PlannedOperatorCommand, outbox::NewMessage,
 };
 use crate::ids::LogId;
 
@@ -22,7 +22,7 @@ pub struct ProjectionWrite {
     pub rows: BTreeMap<String, Option<Value>>,
     /// Messages. One that is in the log already is not sent again, however often a projection is
     /// rebuilt: their ids derive from what they tell.
-    pub messages: Vec<NewOutboxRow>,
+    pub messages: Vec<NewMessage>,
     /// External actions; known actions are left unchanged.
     pub actions: Vec<NewGoalAction>,
     /// Operator commands of rules; known commands are left unchanged.

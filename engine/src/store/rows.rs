@@ -9,10 +9,11 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
-    AnnotatorPause, CommandRow, Draft, EventStoreError, FailedOutboxRow, GoalActionRow,
-    GoalActionStatus, JobCounts, JobItem, JobItemState, JobRow, JobState, LogEntry, LogPosition,
-    ModelCheckpoint, NewGoalAction, OutboxRow, PeopleSeen, RecordedOutcome, StepWithOpenSlots,
-    TaskRow, Timer, TimerKind, UnconfirmedMessage, WorkflowPause, WorkflowRow,
+    AnnotatorPause, CarriedMessage, CommandRow, Draft, EventRange, EventStoreError,
+    FailedOutboxRow, GoalActionRow, GoalActionStatus, JobCounts, JobItem, JobItemState, JobRow,
+    JobState, LogEntry, LogPosition, ModelCheckpoint, NewGoalAction, OutboxContent, OutboxRow,
+    PeopleSeen, RecordedOutcome, StepWithOpenSlots, TaskRow, Timer, TimerKind, UnconfirmedMessage,
+    WorkflowPause, WorkflowRow,
 };
 use crate::{
     config::WorkflowConfig,
@@ -128,6 +129,16 @@ impl<'r, R: Record> Columns<'r, R> {
     ) -> Result<T, EventStoreError> {
         let number = self.needed(column, self.row.number(column))?;
         T::try_from(number).map_err(|_| self.bad(column, &number))
+    }
+
+    fn opt_number<T: TryFrom<i64>>(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<T>, EventStoreError> {
+        let number = self.optional(self.row.number(column))?;
+        number
+            .map(|number| T::try_from(number).map_err(|_| self.bad(column, &number)))
+            .transpose()
     }
 
     pub(super) fn flag(&self, column: &'static str) -> Result<bool, EventStoreError> {
@@ -352,13 +363,25 @@ pub(super) fn command(row: &impl Record) -> Result<CommandRow, EventStoreError> 
 
 pub(super) fn outbox(row: &impl Record) -> Result<OutboxRow, EventStoreError> {
     let columns = Columns::of("outbox", row);
+    let task_id = columns.opt_task("task_id")?;
+    let from: Option<u64> = columns.opt_number("from_version")?;
+    let content = match (task_id, from) {
+        (Some(task_id), Some(from)) => OutboxContent::Events(EventRange {
+            task_id,
+            from,
+            to: columns.number("to_version")?,
+        }),
+        (None, _) | (_, None) => OutboxContent::Message(CarriedMessage {
+            message_id: columns.uuid("message_id")?,
+            routing_key: columns.string("routing_key")?,
+            message_type: columns.string("message_type")?,
+            body: Arc::from(columns.text("body")?),
+        }),
+    };
     Ok(OutboxRow {
         position: columns.number("position")?,
-        message_id: columns.uuid("message_id")?,
-        task_id: columns.opt_task("task_id")?,
-        routing_key: columns.string("routing_key")?,
-        message_type: columns.string("message_type")?,
-        body: Arc::from(columns.text("body")?),
+        task_id,
+        content,
         attempts: columns.number("attempts")?,
     })
 }

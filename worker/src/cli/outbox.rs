@@ -1,7 +1,13 @@
 //! `glyph outbox`: messages that wait for the broker.
 
+use std::{collections::HashMap, sync::Arc};
+
 use clap::Subcommand;
-use glyph_workflow_engine::{limits::PAGE_MAX, store::FailedOutboxRow};
+use glyph_workflow_engine::{
+    MessageBuilder,
+    limits::PAGE_MAX,
+    store::{FailedOutboxRow, OutboxMessage},
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -9,7 +15,7 @@ use super::{
     connect::open_store,
     output::{Table, clipped},
 };
-use crate::settings::Settings;
+use crate::{outbox::rebuild_messages, settings::Settings, wire::CloudEventMessages};
 
 /// Verbs on messages that wait.
 #[derive(Clone, Debug, Subcommand)]
@@ -33,35 +39,55 @@ pub(super) async fn run(
     let store = open_store(settings).await?;
     let pending = store.outbox_stats().await?.pending;
     let refused = store.outbox_failed(limit).await?;
-    let rows: Vec<Value> = refused.iter().map(document).collect();
-    output.result(&json!({"pending": pending, "refused": rows}), || {
+    // Every kind of message, whatever is published now: the operator sees what a row is about.
+    let builder: Arc<dyn MessageBuilder> = Arc::new(CloudEventMessages::default());
+    let rows = refused.iter().map(|failed| failed.row.clone()).collect();
+    let rebuilt = rebuild_messages(&*store, &builder, rows).await?;
+    let mut first: HashMap<i64, OutboxMessage> = HashMap::new();
+    for message in rebuilt.messages {
+        first.entry(message.position).or_insert(message);
+    }
+    let documents: Vec<Value> = refused
+        .iter()
+        .map(|failed| document(failed, first.get(&failed.row.position)))
+        .collect();
+    output.result(&json!({"pending": pending, "refused": documents}), || {
         let waiting = format!("{pending} wait to be published");
         if refused.is_empty() {
             return format!("{waiting}; the broker has refused none");
         }
-        format!("{}\n{waiting}", list_text(&refused))
+        format!("{}\n{waiting}", list_text(&refused, &first))
     });
     Ok(())
 }
 
-fn document(FailedOutboxRow { row, error }: &FailedOutboxRow) -> Value {
+/// The message that was refused is the first of its row; the others wait behind it. None if it
+/// cannot be built.
+fn document(
+    FailedOutboxRow { row, error }: &FailedOutboxRow,
+    message: Option<&OutboxMessage>,
+) -> Value {
+    let range = row.content.events();
     json!({
-        "message_id": row.message_id,
+        "message_id": message.map(|message| message.message_id),
         "task_id": row.task_id,
-        "routing_key": row.routing_key,
+        "from_version": range.map(|range| range.from),
+        "to_version": range.map(|range| range.to),
+        "routing_key": message.map(|message| &message.routing_key),
         "attempts": row.attempts,
         "error": error,
     })
 }
 
-fn list_text(refused: &[FailedOutboxRow]) -> String {
+fn list_text(refused: &[FailedOutboxRow], first: &HashMap<i64, OutboxMessage>) -> String {
     let mut table = Table::new(&["message", "task", "key", "attempts", "error"]);
     for FailedOutboxRow { row, error } in refused {
+        let message = first.get(&row.position);
+        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         table.row([
-            row.message_id.to_string(),
-            row.task_id
-                .map_or_else(|| "-".to_owned(), |id| id.to_string()),
-            row.routing_key.clone(),
+            or_none(message.map(|message| message.message_id.to_string())),
+            or_none(row.task_id.map(|id| id.to_string())),
+            or_none(message.map(|message| message.routing_key.clone())),
             row.attempts.to_string(),
             clipped(error, 60),
         ]);

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::{
     explain::{Explanation, explain},
-    waiting::{ChildStatus, Known, Missing, job_message, wants_somebody},
+    waiting::{ChildStatus, Known, Missing, job_event, wants_somebody},
 };
 
 /// Maximum number of events that an explanation reads; a usual history is ten times shorter.
@@ -184,11 +184,11 @@ fn explain_below<'a>(
                 known.children.insert(child.task_id, status);
             }
             let call = visit.call.as_ref();
-            let job = call.and_then(|call| job_message(&events, step, visit.number, call));
-            if let Some(message) = job
-                && let Some(unconfirmed) = store.unconfirmed(message).await?
+            let job = call.and_then(|call| job_event(&events, step, visit.number, call));
+            if let Some(job) = job
+                && let Some(unconfirmed) = store.unconfirmed(job.task_id, job.version).await?
             {
-                known.unconfirmed.insert(message, unconfirmed);
+                known.unconfirmed.insert(job.event_id, unconfirmed);
             }
         }
         known.nobody_has = nobody_has(store, state, &visits).await?;

@@ -268,8 +268,8 @@ pub(super) fn waiting(
         job: visit
             .call
             .as_ref()
-            .and_then(|call| job_message(events, step, visit.number, call))
-            .map(|message| JobStatus::of(message, known.unconfirmed.get(&message))),
+            .and_then(|call| job_event(events, step, visit.number, call))
+            .map(|job| JobStatus::of(job.event_id, known.unconfirmed.get(&job.event_id))),
         consensus,
         incident,
     };
@@ -277,21 +277,23 @@ pub(super) fn waiting(
     waiting
 }
 
-/// The message of the job that a call waits for; none if the handler is called directly.
-pub(super) fn job_message(
-    events: &[StoredEvent],
+/// The event whose message is the job that a call waits for; none if the handler is called
+/// directly.
+pub(super) fn job_event<'a>(
+    events: &'a [StoredEvent],
     step: &StepId,
     visit: u32,
     call: &PendingCall,
-) -> Option<Uuid> {
-    events.iter().rev().find_map(|event| match &event.event {
+) -> Option<&'a StoredEvent> {
+    let asked = events.iter().rev().find_map(|event| match &event.event {
         WorkflowEvent::HandlerRequested(e)
             if e.step_id == *step && e.visit == visit && e.n == call.n =>
         {
-            e.job.as_ref().map(|_| event.event_id)
+            Some((event, e.job.is_some()))
         }
         _ => None,
-    })
+    });
+    asked.filter(|(_, is_job)| *is_job).map(|(event, _)| event)
 }
 
 /// The last comparison of a visit among `events`.

@@ -1,13 +1,17 @@
 //! Messages between commit and confirm.
 //!
-//! The process that commits a message usually publishes it at once ([`crate::pipeline`]). The relay
-//! publishes the rest: messages left by a crash or a refusal, or queued behind older messages that
-//! another publisher has leased.
+//! The process that commits a message usually publishes it at once ([`crate::pipeline`]), from
+//! memory. The relay publishes the rest: messages left by a crash or a refusal, or queued behind
+//! older messages that another publisher has leased. It builds them anew from their events.
 
 mod deletions;
 mod publication;
+mod rebuilding;
 mod relay;
+mod verdict;
 
 pub(crate) use deletions::{Deletions, start_deletions};
 pub(crate) use publication::publication_of;
-pub(crate) use relay::{Relay, judge, relay_id, release};
+pub(crate) use rebuilding::rebuild_messages;
+pub(crate) use relay::{Relay, relay_id};
+pub(crate) use verdict::{judge, release, whole_row};

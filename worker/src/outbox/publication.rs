@@ -1,9 +1,9 @@
-//! A row of the outbox as a message for the broker.
+//! A message of the outbox, for the broker.
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
-use glyph_workflow_engine::store::OutboxRow;
+use glyph_workflow_engine::store::OutboxMessage;
 use serde::Deserialize;
 
 use crate::{
@@ -25,27 +25,28 @@ struct Head<'a> {
     time: Option<DateTime<Utc>>,
 }
 
-/// The message of `row`.
-pub(crate) fn publication_of(row: &OutboxRow) -> Publication {
-    // No build of this program writes a body that cannot be read; such a row is published all the
+/// The message, as the broker takes it.
+pub(crate) fn publication_of(message: &OutboxMessage) -> Publication {
+    // No build of this program writes a body that cannot be read; such a message is published all the
     // same.
-    let head: Head<'_> = serde_json::from_str(&row.body).unwrap_or_default();
+    let head: Head<'_> = serde_json::from_str(&message.body).unwrap_or_default();
     let traceparent = head
         .traceparent
         .map(|text| (HEADER_TRACEPARENT.to_owned(), text.into_owned()));
     Publication {
         destination: Destination::Events,
-        routing_key: row.routing_key.clone(),
-        message_id: row.message_id.to_string(),
+        routing_key: message.routing_key.clone(),
+        message_id: message.message_id.to_string(),
         message_type: head.event_type.into_owned(),
         correlation_id: head.correlationid.map(Cow::into_owned),
         reply_to: None,
         headers: traceparent.into_iter().collect::<BTreeMap<_, _>>(),
         original: None,
         content_type: CONTENT_TYPE,
-        body: Arc::<[u8]>::from(Arc::clone(&row.body)),
+        body: Arc::<[u8]>::from(Arc::clone(&message.body)),
         timestamp: head.time.unwrap_or_else(Utc::now),
-        mandatory: MessageType::from_name(&row.message_type).is_some_and(MessageType::is_mandatory),
+        mandatory: MessageType::from_name(&message.message_type)
+            .is_some_and(MessageType::is_mandatory),
         persistent: true,
     }
 }
@@ -56,11 +57,12 @@ mod tests {
 
     use super::*;
 
-    fn row(body: &str) -> OutboxRow {
-        OutboxRow {
+    fn message(body: &str) -> OutboxMessage {
+        OutboxMessage {
             position: 1,
             message_id: Uuid::from_u128(7),
             task_id: None,
+            version: None,
             routing_key: "step.completed.w.s".to_owned(),
             message_type: "step.completed".to_owned(),
             body: body.into(),
@@ -72,7 +74,7 @@ mod tests {
     fn properties_repeat_the_attributes_of_the_body() {
         let body = r#"{"type":"dev.glyph.step.completed.v1","correlationid":"a\"b",
             "time":"2026-01-02T03:04:05Z","data":{"type":"other"}}"#;
-        let publication = publication_of(&row(body));
+        let publication = publication_of(&message(body));
         assert_eq!(publication.message_type, "dev.glyph.step.completed.v1");
         assert_eq!(publication.correlation_id.as_deref(), Some("a\"b"));
         assert_eq!(
@@ -85,6 +87,6 @@ mod tests {
 
     #[test]
     fn an_unreadable_body_still_goes_out() {
-        assert_eq!(&*publication_of(&row("{")).body, b"{");
+        assert_eq!(&*publication_of(&message("{")).body, b"{");
     }
 }

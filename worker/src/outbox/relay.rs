@@ -1,6 +1,12 @@
 //! Publishes the messages that their lanes did not publish.
 //!
-//! **Order.** For one task, messages leave this process in the order of their positions:
+//! Of a task's events the outbox has only the versions; the relay reads the events and builds the
+//! messages again, with the ids and bodies that the lane would have sent. A row that cannot be built
+//! stays, with the reason, and backs off like one that the broker refuses: it holds its own task
+//! only.
+//!
+//! **Order.** For one task, messages leave this process in the order of their rows, and within a
+//! row in the order of versions:
 //!
 //! - The store leases a row only if no older row of its task is leased by another publisher or
 //!   backs off, and it leases rows to the relay in order. The relay has a publisher name of its
@@ -8,29 +14,41 @@
 //!   overtakes the other.
 //! - A commit of the task, here or in another process, sees under the head lock that older rows
 //!   belong to the relay, and leaves its own rows behind them.
-//! - After a failure the failed row backs off, which blocks all later ones of its task. When it is
-//!   tried again it is sent alone; the others follow once it is confirmed.
+//! - After a failure the row of the failed message backs off, which blocks all later ones of its
+//!   task, and begins with that message from then on: what was confirmed before it is not sent
+//!   again. When the row is tried again, its first message is sent alone; the others of the task,
+//!   in this row and behind it, follow once it is confirmed.
 //! - Within one window, later messages of a task may be confirmed although an earlier one was
-//!   refused: they had already been sent.
+//!   refused: they had already been sent. Those of later rows are not sent again; those of the same
+//!   row are, under the same ids.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use glyph_workflow_engine::{
+    MessageBuilder,
     ids::TaskId,
-    store::{OUTBOX_LEASE, Outbox, OutboxRow, PublisherId},
+    store::{EventStoreError, OUTBOX_LEASE, Outbox, OutboxMessage, OutboxRow, PublisherId},
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{deletions::delete, publication::publication_of};
+use super::{
+    deletions::delete,
+    publication::publication_of,
+    rebuilding::rebuild_messages,
+    verdict::{Released, judge, release, whole_row},
+};
 use crate::{
     backoff::Backoff,
-    broker::{MessagePublisher, PublishOutcome},
+    broker::MessagePublisher,
     failpoints::{CrashPoint, Failpoints},
     metrics::Metrics,
 };
@@ -41,35 +59,18 @@ const CLAIM_MAX: u32 = 512;
 const POLL_BACKLOG: Duration = Duration::from_millis(200);
 /// Time between two polls while no message waits.
 const POLL_IDLE: Duration = Duration::from_secs(1);
-/// The first wait after a failure; each failure doubles it.
-const FAILED_WAIT_FIRST: Duration = Duration::from_secs(1);
-/// The longest wait after a failure.
-const FAILED_WAIT_MAX: Duration = Duration::from_mins(1);
-
 /// The relay's name among publishers, next to the lanes' of the same process.
 pub(crate) fn relay_id(lanes: PublisherId) -> PublisherId {
     PublisherId(Uuid::new_v5(&lanes.0, b"relay"))
 }
 
-/// How long a message waits when it has failed `attempts` times before.
-pub(crate) fn failed_wait(attempts: i32) -> Duration {
-    let doublings = u32::try_from(attempts).unwrap_or(0).min(6);
-    (FAILED_WAIT_FIRST * 2_u32.pow(doublings)).min(FAILED_WAIT_MAX)
-}
-
-/// Why a message was not published, for operators; none if it was published.
-pub(crate) fn failure_text(outcome: &PublishOutcome) -> Option<String> {
-    match outcome {
-        PublishOutcome::Confirmed => None,
-        PublishOutcome::Returned(text) => Some(format!("returned: {text}")),
-        PublishOutcome::Nacked => Some("refused by the broker".to_owned()),
-        PublishOutcome::Unknown(text) => Some(format!("not confirmed: {text}")),
-    }
-}
-
 /// The relay of one process.
 pub(crate) struct Relay {
     pub(crate) outbox: Arc<dyn Outbox>,
+    /// Builds the messages of events.
+    pub(crate) builder: Arc<dyn MessageBuilder>,
+    /// Whether anything was in the outbox when it was last counted.
+    pub(crate) backlog: Arc<AtomicBool>,
     pub(crate) publisher: Arc<dyn MessagePublisher>,
     pub(crate) id: PublisherId,
     /// The publisher's channel for the relay; the lanes use others.
@@ -96,18 +97,23 @@ impl Relay {
             } else {
                 self.outbox.claim(self.id, OUTBOX_LEASE, CLAIM_MAX).await
             };
-            match claimed {
-                Ok(rows) => {
+            let published = match claimed {
+                Ok(rows) if rows.is_empty() => {
+                    // After an unknown commit nothing was claimed: that says nothing of what waits.
+                    let claim = !std::mem::take(&mut unknown_commit);
                     backoff.reset();
-                    let had_unknown_commit = std::mem::take(&mut unknown_commit);
-                    if !rows.is_empty() {
-                        self.publish(rows).await;
-                    } else if !had_unknown_commit {
-                        self.pause(self.idle_time().await).await;
+                    if claim {
+                        self.pause(self.idle_time()).await;
                     }
+                    continue;
                 }
+                Ok(rows) => self.publish(rows).await,
+                Err(error) => Err(error),
+            };
+            unknown_commit = published.is_err();
+            match published {
+                Ok(()) => backoff.reset(),
                 Err(error) => {
-                    unknown_commit = true;
                     tracing::debug!(%error, "the outbox could not be read");
                     self.pause(backoff.next()).await;
                 }
@@ -115,13 +121,12 @@ impl Relay {
         }
     }
 
-    async fn idle_time(&self) -> Duration {
-        let waits = self
-            .outbox
-            .outbox_stats()
-            .await
-            .is_ok_and(|stats| stats.pending > 0);
-        if waits { POLL_BACKLOG } else { POLL_IDLE }
+    fn idle_time(&self) -> Duration {
+        if self.backlog.load(Ordering::Relaxed) {
+            POLL_BACKLOG
+        } else {
+            POLL_IDLE
+        }
     }
 
     async fn wait_for_broker(&self) {
@@ -144,28 +149,50 @@ impl Relay {
         }
     }
 
-    /// Publishes claimed rows in two rounds. The second contains the rows that wait for a message
+    /// Publishes claimed rows in two rounds. The second contains the messages that wait for one
     /// which has failed before.
-    async fn publish(&self, rows: Vec<OutboxRow>) {
-        let (first, behind) = split_probes(rows);
-        let failed = self.publish_round(first).await;
-        if behind.is_empty() {
-            return;
+    ///
+    /// # Errors
+    ///
+    /// The events of the rows could not be read; the rows are still leased.
+    async fn publish(&self, rows: Vec<OutboxRow>) -> Result<(), EventStoreError> {
+        let rebuilt = rebuild_messages(&*self.outbox, &self.builder, rows).await?;
+        self.release(rebuilt.released).await;
+        if !rebuilt.empty.is_empty() {
+            delete(&*self.outbox, &rebuilt.empty, &self.stopping).await;
         }
-        let (blocked, free): (Vec<_>, Vec<_>) = behind
-            .into_iter()
-            .partition(|row| row.task_id.is_some_and(|task| failed.contains(&task)));
-        let blocked = blocked.into_iter().map(|row| row.position).collect();
+        let (first, behind) = split_probes(rebuilt.messages);
+        let ended = self.publish_round(&first, &behind).await;
+        if behind.is_empty() {
+            return Ok(());
+        }
+        let (blocked, free): (Vec<_>, Vec<_>) = behind.into_iter().partition(|message| {
+            message
+                .task_id
+                .is_some_and(|task| ended.held.contains(&task))
+        });
+        // The row of the message that failed again is released already.
+        let blocked: BTreeSet<i64> = blocked
+            .iter()
+            .map(|message| message.position)
+            .filter(|position| !ended.released.contains(position))
+            .collect();
+        let blocked = blocked.into_iter().map(whole_row).collect();
         self.release(BTreeMap::from([(None, blocked)])).await;
-        self.publish_round(free).await;
+        self.publish_round(&free, &[]).await;
+        Ok(())
     }
 
-    /// Publishes one window; returns the tasks that are blocked now.
-    async fn publish_round(&self, rows: Vec<OutboxRow>) -> HashSet<TaskId> {
-        if rows.is_empty() {
-            return HashSet::new();
+    /// Publishes one window. `later` are messages that follow in another one.
+    async fn publish_round(
+        &self,
+        messages: &[OutboxMessage],
+        later: &[OutboxMessage],
+    ) -> EndedRound {
+        if messages.is_empty() {
+            return EndedRound::default();
         }
-        let window: Vec<_> = rows.iter().map(publication_of).collect();
+        let window: Vec<_> = messages.iter().map(publication_of).collect();
         let begun = Instant::now();
         let publishing = self.publisher.publish(self.channel, &window);
         let outcomes = self
@@ -173,11 +200,18 @@ impl Relay {
             .pass_within(CrashPoint::BeforeConfirm, publishing)
             .await;
         self.metrics.confirmed_after(begun.elapsed());
-        let verdict = judge(&rows, &outcomes, &self.metrics);
+        let verdict = judge(messages, &outcomes, later, &self.metrics);
         self.failpoints.pass(CrashPoint::AfterConfirm);
-        delete(&*self.outbox, &verdict.confirmed, &self.stopping).await;
+        if !verdict.confirmed.is_empty() {
+            delete(&*self.outbox, &verdict.confirmed, &self.stopping).await;
+        }
+        let released = verdict.released.values().flatten();
+        let ended = EndedRound {
+            released: released.map(|row| row.position).collect(),
+            held: verdict.held,
+        };
         self.release(verdict.released).await;
-        verdict.held
+        ended
     }
 
     async fn release(&self, released: Released) {
@@ -185,75 +219,25 @@ impl Relay {
     }
 }
 
-/// Rows to release to the relay, grouped by error and back-off time. `None` for rows that only wait
-/// behind a failed one.
-pub(crate) type Released = BTreeMap<Option<(String, Duration)>, Vec<i64>>;
-
-/// The outcome of a window.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Verdict {
-    pub(crate) confirmed: Vec<i64>,
-    pub(crate) released: Released,
-    /// Tasks of which the sender of this window may publish nothing further.
-    pub(crate) held: HashSet<TaskId>,
+/// What a window left undone.
+#[derive(Default)]
+struct EndedRound {
+    /// Rows that went back to the store.
+    released: HashSet<i64>,
+    /// Tasks that are blocked now.
+    held: HashSet<TaskId>,
 }
 
-/// Sorts a window's rows by their outcomes.
-pub(crate) fn judge(rows: &[OutboxRow], outcomes: &[PublishOutcome], metrics: &Metrics) -> Verdict {
-    let missing = PublishOutcome::Unknown("no outcome".to_owned());
-    let mut verdict = Verdict::default();
-    for (index, row) in rows.iter().enumerate() {
-        let outcome = outcomes.get(index).unwrap_or(&missing);
-        let Some(text) = failure_text(outcome) else {
-            metrics.published(&row.message_type);
-            verdict.confirmed.push(row.position);
-            continue;
-        };
-        if matches!(outcome, PublishOutcome::Returned(_)) {
-            metrics.unroutable();
-        }
-        // The first failed row of a task backs off and is counted; those behind it wait for it.
-        let leads = row.task_id.is_none_or(|task| verdict.held.insert(task));
-        let why = leads.then(|| (text, failed_wait(row.attempts)));
-        verdict.released.entry(why).or_default().push(row.position);
-    }
-    verdict
-}
-
-/// Releases rows to the relay, retrying until it succeeds: rows that stay leased would block their
-/// task for as long as this process renews its leases. Once `stopping`, it no longer retries: the
-/// leases run out.
-pub(crate) async fn release(outbox: &dyn Outbox, released: Released, stopping: &CancellationToken) {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-    for (why, positions) in released
-        .into_iter()
-        .filter(|(_, positions)| !positions.is_empty())
-    {
-        if let Some((error, wait)) = &why {
-            let (count, wait) = (positions.len(), wait.as_secs());
-            tracing::warn!(%error, count, wait, "messages could not be published; they are held");
-        }
-        while let Err(error) = outbox.release(&positions, why.clone()).await {
-            tracing::debug!(%error, "messages could not be given back");
-            if stopping.is_cancelled() {
-                return;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(backoff.next()) => {}
-                () = stopping.cancelled() => {}
-            }
-        }
-    }
-}
-
-/// Separates the rows that may be sent now from those that wait behind a message of their own task
+/// Separates the messages that may be sent now from those that wait behind one of their own task
 /// which has failed before.
-fn split_probes(rows: Vec<OutboxRow>) -> (Vec<OutboxRow>, Vec<OutboxRow>) {
+fn split_probes(messages: Vec<OutboxMessage>) -> (Vec<OutboxMessage>, Vec<OutboxMessage>) {
     let mut probed: HashMap<TaskId, bool> = HashMap::new();
-    rows.into_iter().partition(|row| {
-        let Some(task) = row.task_id else { return true };
+    messages.into_iter().partition(|message| {
+        let Some(task) = message.task_id else {
+            return true;
+        };
         let behind_a_probe = probed.get(&task).copied().unwrap_or(false);
-        *probed.entry(task).or_default() |= row.attempts > 0;
+        *probed.entry(task).or_default() |= message.attempts > 0;
         !behind_a_probe
     })
 }
@@ -262,11 +246,12 @@ fn split_probes(rows: Vec<OutboxRow>) -> (Vec<OutboxRow>, Vec<OutboxRow>) {
 mod tests {
     use super::*;
 
-    fn row(position: i64, task: u128, attempts: i32) -> OutboxRow {
-        OutboxRow {
+    fn message(position: i64, task: u128, version: u64, attempts: i32) -> OutboxMessage {
+        OutboxMessage {
             position,
-            message_id: Uuid::from_u128(position.unsigned_abs().into()),
+            message_id: Uuid::nil(),
             task_id: (task > 0).then(|| TaskId(Uuid::from_u128(task))),
+            version: (task > 0).then_some(version),
             routing_key: "step.completed.w.s".to_owned(),
             message_type: "step.completed".to_owned(),
             body: "{}".into(),
@@ -274,62 +259,22 @@ mod tests {
         }
     }
 
-    fn positions(rows: &[OutboxRow]) -> Vec<i64> {
-        rows.iter().map(|row| row.position).collect()
-    }
-
-    #[test]
-    fn waits_double_up_to_a_minute() {
-        let waits: Vec<_> = (0..8).map(|n| failed_wait(n).as_secs()).collect();
-        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(failed_wait(-1).as_secs(), 1);
-        assert_eq!(failed_wait(i32::MAX).as_secs(), 60);
+    fn positions(messages: &[OutboxMessage]) -> Vec<i64> {
+        messages.iter().map(|message| message.position).collect()
     }
 
     #[test]
     fn a_message_that_failed_before_travels_alone_and_first() {
-        let rows = vec![
-            row(1, 1, 2),
-            row(2, 2, 0),
-            row(3, 1, 0),
-            row(4, 2, 0),
-            row(5, 0, 3),
+        let messages = vec![
+            message(1, 1, 3, 2),
+            message(1, 1, 4, 0),
+            message(2, 2, 1, 0),
+            message(3, 1, 5, 0),
+            message(4, 2, 6, 0),
+            message(5, 0, 0, 3),
         ];
-        let (first, behind) = split_probes(rows);
+        let (first, behind) = split_probes(messages);
         assert_eq!(positions(&first), [1, 2, 4, 5]);
-        assert_eq!(positions(&behind), [3]);
-    }
-
-    #[test]
-    fn a_failure_holds_its_own_task_only_and_is_counted_once() {
-        let rows = [
-            row(1, 1, 1),
-            row(2, 2, 0),
-            row(3, 1, 0),
-            row(4, 1, 0),
-            row(5, 0, 0),
-        ];
-        let returned = || PublishOutcome::Returned("312 NO_ROUTE".to_owned());
-        let outcomes = [
-            returned(),
-            PublishOutcome::Confirmed,
-            returned(),
-            PublishOutcome::Confirmed,
-            PublishOutcome::Nacked,
-        ];
-        let verdict = judge(&rows, &outcomes, &Metrics::new().unwrap());
-        assert_eq!(verdict.confirmed, [2, 4]);
-        assert_eq!(verdict.held, HashSet::from([TaskId(Uuid::from_u128(1))]));
-        let returned = Some(("returned: 312 NO_ROUTE".to_owned(), Duration::from_secs(2)));
-        let refused = Some(("refused by the broker".to_owned(), Duration::from_secs(1)));
-        let expected = BTreeMap::from([(returned, vec![1]), (None, vec![3]), (refused, vec![5])]);
-        assert_eq!(verdict.released, expected);
-    }
-
-    #[test]
-    fn an_outcome_that_is_missing_is_unknown() {
-        let verdict = judge(&[row(1, 1, 0)], &[], &Metrics::new().unwrap());
-        assert!(verdict.confirmed.is_empty());
-        assert_eq!(verdict.held.len(), 1);
+        assert_eq!(positions(&behind), [1, 3]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -119,6 +119,8 @@ impl Pipeline {
         let stopping = CancellationToken::new();
         let outbox: Arc<dyn Outbox> = Arc::clone(&store) as _;
         let publisher_id = PublisherId(Uuid::now_v7());
+        let builder = orchestrator.messages();
+        let backlog = Arc::new(AtomicBool::new(true));
         let gate = Gate::new(source.clone());
         let aside = Arc::new(SetAside::default());
         let shared = Arc::new(LaneContext {
@@ -171,6 +173,7 @@ impl Pipeline {
                     vec![]
                 },
                 outbox_max: settings.outbox_max,
+                backlog: Arc::clone(&backlog),
                 gate: Arc::clone(&gate),
                 metrics: Arc::clone(&metrics),
                 done: parts.done.clone(),
@@ -194,6 +197,8 @@ impl Pipeline {
             let channel = lanes.len();
             let relay = Relay {
                 outbox,
+                builder,
+                backlog,
                 publisher,
                 id: relay,
                 channel,

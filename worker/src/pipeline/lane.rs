@@ -3,8 +3,8 @@
 //! A lane has four parts:
 //!
 //! - [`Collector`] takes the next batch from the waiting commands.
-//! - [`BatchRunner`] runs it until the store has an answer. It also knows which messages were
-//!   leased to the lane, even after a COMMIT whose answer was lost.
+//! - [`BatchRunner`] runs it until the store has an answer. It also knows which rows were leased to
+//!   the lane, even after a COMMIT whose answer was lost.
 //! - [`Blocked`] keeps the commands whose tasks another transaction has locked, until they are tried
 //!   again.
 //! - The lane itself finishes the commands: it answers them, acknowledges or copies them, and hands
@@ -159,11 +159,16 @@ impl Lane {
             }
             let (begun, len) = (Instant::now(), jobs.len());
             match self.runner.attempt(&jobs).await {
-                Attempt::Done { report, number } => {
+                Attempt::Done {
+                    report,
+                    number,
+                    left,
+                } => {
                     self.collector.limit.succeeded(len, begun.elapsed());
                     aside.settled(jobs.iter().map(Job::task));
                     self.blocked.settled(jobs.iter().map(Job::task));
-                    parts.push(self.finish(jobs, report, number).await);
+                    let window = PublishBatch::of_batch(number, left);
+                    parts.push(self.finish(jobs, report, window).await);
                 }
                 Attempt::Failed(failure) => {
                     if let FailureCause::Split(SplitReason::TooSlow | SplitReason::TooBig) =
@@ -222,14 +227,20 @@ impl Lane {
             ..BatchReport::default()
         };
         let number = self.runner.begun();
-        self.finish(jobs, report, number).await;
+        let window = PublishBatch::of_batch(number, Vec::new());
+        self.finish(jobs, report, window).await;
     }
 
     /// Acknowledges the commands that have an outcome and hands the messages to the publisher.
     /// Returns those that the batch had no time for.
-    async fn finish(&mut self, jobs: Vec<Job>, report: BatchReport, number: u64) -> Vec<Job> {
+    async fn finish(
+        &mut self,
+        jobs: Vec<Job>,
+        report: BatchReport,
+        mut window: PublishBatch,
+    ) -> Vec<Job> {
         record(&report, jobs.len(), &self.shared.metrics);
-        let mut window = PublishBatch::of_batch(number, report.messages);
+        window.messages = report.messages;
         let mut settled = Vec::with_capacity(jobs.len());
         let mut left = Vec::new();
         let now = Utc::now();
@@ -305,7 +316,10 @@ impl Lane {
         if let Err(mpsc::error::SendError(window)) = self.windows.send(window).await {
             // The lane's publisher panicked. The leases of the rows run out, and the originals of
             // the copies are redelivered.
-            tracing::error!(rows = window.rows.len(), "the lane's publisher is gone");
+            tracing::error!(
+                messages = window.messages.len(),
+                "the lane's publisher is gone"
+            );
             let receipts: Vec<_> = window.copies.iter().map(|copy| copy.receipt).collect();
             self.shared.give_back(&receipts);
         }

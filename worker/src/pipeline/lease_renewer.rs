@@ -1,6 +1,12 @@
 //! Keeps the leases of this process alive, and pauses intake while the outbox is full.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use glyph_workflow_engine::store::{OUTBOX_LEASE, Outbox, PublisherId};
 use tokio::time::Instant;
@@ -18,6 +24,8 @@ pub(super) struct LeaseRenewer {
     pub(super) outbox: Arc<dyn Outbox>,
     pub(super) publishers: Vec<PublisherId>,
     pub(super) outbox_max: u64,
+    /// Whether anything waits, for the relay: counting is not for free.
+    pub(super) backlog: Arc<AtomicBool>,
     pub(super) gate: Arc<Gate>,
     pub(super) metrics: Arc<Metrics>,
     /// Cancelled when nothing is leased any more; ends the task.
@@ -40,6 +48,7 @@ impl LeaseRenewer {
             match self.outbox.outbox_stats().await {
                 Ok(stats) => {
                     self.metrics.outbox(stats.pending, stats.oldest_seconds);
+                    self.backlog.store(stats.pending > 0, Ordering::Relaxed);
                     let is_full =
                         u64::try_from(stats.pending).is_ok_and(|pending| pending > self.outbox_max);
                     match (&full, is_full) {

@@ -1,9 +1,11 @@
 //! The interface of the engine that a lane uses.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use glyph_workflow_engine::{
-    BatchReport, OrchestrationError, WorkflowOrchestrator, command::CommandEnvelope,
-    store::PublisherId,
+    BatchReport, MessageBuilder, OrchestrationError, WorkflowOrchestrator,
+    command::CommandEnvelope, store::PublisherId,
 };
 
 /// Runs batches of commands. A trait, so that the pipeline can be tested with commands that panic,
@@ -20,6 +22,9 @@ pub trait CommandProcessor: Send + Sync {
 
     /// Whether the store answers on another connection than those at work.
     async fn store_answers(&self) -> bool;
+
+    /// Builds the messages of events, in its batches and for rows that others left.
+    fn messages(&self) -> Arc<dyn MessageBuilder>;
 }
 
 #[async_trait]
@@ -34,5 +39,9 @@ impl CommandProcessor for WorkflowOrchestrator {
 
     async fn store_answers(&self) -> bool {
         self.event_store.ping().await.is_ok()
+    }
+
+    fn messages(&self) -> Arc<dyn MessageBuilder> {
+        Self::messages(self)
     }
 }

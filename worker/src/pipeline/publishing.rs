@@ -1,5 +1,5 @@
 //! Publishes the messages of a lane's batches in their order, while the lane decides the next
-//! batch.
+//! batch. They are in memory: nothing is read of what was just written.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -9,7 +9,7 @@ use std::{
 
 use glyph_workflow_engine::{
     ids::TaskId,
-    store::{Outbox, OutboxRow},
+    store::{Outbox, OutboxMessage},
 };
 use tokio::{sync::mpsc, time::Instant};
 
@@ -23,7 +23,7 @@ use crate::{
     broker::{MessagePublisher, Publication, PublishOutcome},
     failpoints::CrashPoint,
     metrics::FinalOutcome,
-    outbox::{Deletions, judge, publication_of, release},
+    outbox::{Deletions, judge, publication_of, release, whole_row},
 };
 
 /// Publishes the windows of one lane, one at a time.
@@ -32,7 +32,8 @@ use crate::{
 /// order of its versions, as long as this publisher sends all of them. If one cannot be published,
 /// the relay becomes the task's only publisher. These steps keep later messages from overtaking it:
 ///
-/// 1. The failed row and all later ones of its task are released to the relay.
+/// 1. The row of the failed message, from that message on, and all later rows of its task are
+///    released to the relay.
 /// 2. A batch that locks the task after that release has committed either sees the released rows
 ///    and leaves its own to the relay, behind them; or the relay has already published them, and
 ///    nothing is left to overtake. Either way the lane may send the messages leased to such a
@@ -91,12 +92,15 @@ impl LanePublisher {
     async fn publish(&mut self, batch: PublishBatch) {
         let PublishBatch {
             number,
-            rows,
+            left,
+            messages,
             copies,
             replies,
         } = batch;
         self.held.retain(|_, mark| *mark >= number);
         self.unconfirmed.extend(copies);
+        let rows = left.iter().map(|row| (row.position, row.task_id));
+        self.leave_to_relay(rows).await;
         let publisher = self
             .publisher
             .clone()
@@ -104,14 +108,15 @@ impl LanePublisher {
         let Some(publisher) = publisher else {
             // Waiting here would gain nothing: callers over HTTP and timers go on without the
             // broker, and the relay publishes when the broker is back.
-            self.leave_to_relay(rows).await;
+            self.leave_to_relay(rows_of(&messages)).await;
             return;
         };
-        let (behind, ours): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| {
-            row.task_id
+        let (behind, ours): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| {
+            message
+                .task_id
                 .is_some_and(|task| self.held.contains_key(&task))
         });
-        self.leave_to_relay(behind).await;
+        self.leave_to_relay(rows_of(&behind)).await;
         self.send(&*publisher, ours, replies).await;
     }
 
@@ -119,11 +124,11 @@ impl LanePublisher {
     async fn send(
         &mut self,
         publisher: &dyn MessagePublisher,
-        rows: Vec<OutboxRow>,
+        messages: Vec<OutboxMessage>,
         replies: Vec<Publication>,
     ) {
         let copies = std::mem::take(&mut self.unconfirmed);
-        let mut publications: Vec<_> = rows.iter().map(publication_of).collect();
+        let mut publications: Vec<_> = messages.iter().map(publication_of).collect();
         publications.extend(copies.iter().map(|copy| copy.publication.clone()));
         publications.extend(replies);
         if publications.is_empty() {
@@ -137,21 +142,21 @@ impl LanePublisher {
             .pass_within(CrashPoint::BeforeConfirm, publishing)
             .await;
         self.shared.metrics.confirmed_after(begun.elapsed());
-        let of_rows = &outcomes[..rows.len().min(outcomes.len())];
-        let of_copies = outcomes.get(rows.len()..).unwrap_or_default();
+        let of_messages = &outcomes[..messages.len().min(outcomes.len())];
+        let of_copies = outcomes.get(messages.len()..).unwrap_or_default();
         let answers = self.end_copies(copies, of_copies);
-        self.end_rows(&rows, of_rows).await;
+        self.end_messages(&messages, of_messages).await;
         if !answers.is_empty() {
             // Replies are best effort and go last; nothing checks whether they arrive.
             publisher.publish(self.lane, &answers).await;
         }
     }
 
-    async fn end_rows(&mut self, rows: &[OutboxRow], outcomes: &[PublishOutcome]) {
-        if rows.is_empty() {
+    async fn end_messages(&mut self, messages: &[OutboxMessage], outcomes: &[PublishOutcome]) {
+        if messages.is_empty() {
             return;
         }
-        let verdict = judge(rows, outcomes, &self.shared.metrics);
+        let verdict = judge(messages, outcomes, &[], &self.shared.metrics);
         if !verdict.confirmed.is_empty() {
             self.shared.failpoints.pass(CrashPoint::AfterConfirm);
             // The deleter outlives the lanes.
@@ -203,14 +208,16 @@ impl LanePublisher {
         }
     }
 
-    async fn leave_to_relay(&mut self, rows: Vec<OutboxRow>) {
+    /// Leaves whole rows to the relay; a row may be named more than once.
+    async fn leave_to_relay(&mut self, rows: impl Iterator<Item = (i64, Option<TaskId>)>) {
+        let rows: BTreeMap<i64, Option<TaskId>> = rows.collect();
         if rows.is_empty() {
             return;
         }
-        let positions = rows.iter().map(|row| row.position).collect();
-        let released = BTreeMap::from([(None, positions)]);
+        let released = rows.keys().map(|position| whole_row(*position)).collect();
+        let released = BTreeMap::from([(None, released)]);
         release(&*self.outbox, released, &self.shared.stopping).await;
-        self.hold(rows.iter().filter_map(|row| row.task_id).collect());
+        self.hold(rows.into_values().flatten().collect());
     }
 
     /// Marks tasks as the relay's, after their rows were released.
@@ -218,4 +225,10 @@ impl LanePublisher {
         let mark = self.numbers.begun();
         self.held.extend(tasks.into_iter().map(|task| (task, mark)));
     }
+}
+
+fn rows_of(messages: &[OutboxMessage]) -> impl Iterator<Item = (i64, Option<TaskId>)> {
+    messages
+        .iter()
+        .map(|message| (message.position, message.task_id))
 }

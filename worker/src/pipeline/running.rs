@@ -6,14 +6,14 @@ use glyph_workflow_engine::{
     BatchReport, OrchestrationError,
     command::{CommandEnvelope, Dead, Outcome, Undecided},
     ids::TaskId,
-    store::{EventStoreError, Outbox, SplitReason, Verdict},
+    store::{EventStoreError, Outbox, OutboxRow, SplitReason, Verdict},
 };
 
 use super::{
     gate::IntakePauseReason,
     job::Job,
     shared::{BatchNumbers, LaneContext},
-    unknown_commit::LaneMessages,
+    unknown_commit::LaneRows,
 };
 use crate::{backoff::Backoff, telemetry};
 
@@ -29,7 +29,12 @@ const WHOLE_RUNS_MAX: u32 = 3;
 /// The result of running a batch.
 pub(super) enum Attempt {
     /// It is committed.
-    Done { report: BatchReport, number: u64 },
+    Done {
+        report: BatchReport,
+        number: u64,
+        /// Rows of earlier batches whose messages nobody has in memory.
+        left: Vec<OutboxRow>,
+    },
     /// It would fail again: run it in parts.
     Failed(Failure),
     /// The store is away, and there is no time left to wait for it.
@@ -84,7 +89,7 @@ enum FailedRun {
 pub(super) struct BatchRunner {
     shared: Arc<LaneContext>,
     numbers: Arc<BatchNumbers>,
-    messages: LaneMessages,
+    rows: LaneRows,
 }
 
 impl BatchRunner {
@@ -93,11 +98,11 @@ impl BatchRunner {
         numbers: Arc<BatchNumbers>,
         outbox: Arc<dyn Outbox>,
     ) -> Self {
-        let messages = LaneMessages::new(outbox, shared.publisher);
+        let rows = LaneRows::new(outbox, shared.publisher);
         Self {
             shared,
             numbers,
-            messages,
+            rows,
         }
     }
 
@@ -122,30 +127,30 @@ impl BatchRunner {
                 Ok(report) if report.outcomes.len() == jobs.len() => {
                     match self.written(report, number, jobs).await {
                         Ok(done) => return done,
-                        // The batch is written; only its messages are still to be read.
+                        // The batch is written; only its rows are still to be read.
                         Err(error) => (Verdict::Wait, telemetry::chain(&error), BTreeSet::new()),
                     }
                 }
                 Ok(report) => {
-                    self.commit_unknown(number, jobs);
+                    self.commit_unknown(jobs);
                     let (outcomes, commands) = (report.outcomes.len(), jobs.len());
                     let error = format!("{outcomes} outcomes of {commands} commands");
                     return Attempt::Failed(panicked(error));
                 }
                 Err(FailedRun::Panic(error)) => {
                     // The batch may have been written by then.
-                    self.commit_unknown(number, jobs);
+                    self.commit_unknown(jobs);
                     return Attempt::Failed(panicked(error));
                 }
                 Err(FailedRun::Cancelled(error)) => {
-                    self.commit_unknown(number, jobs);
+                    self.commit_unknown(jobs);
                     (Verdict::Wait, error, BTreeSet::new())
                 }
                 Err(FailedRun::Error(error)) => {
                     let answers = self.shared.processor.store_answers().await;
                     let verdict = error.verdict(answers);
                     if verdict == Verdict::Unknown {
-                        self.commit_unknown(number, jobs);
+                        self.commit_unknown(jobs);
                     }
                     let text = telemetry::chain(&error);
                     (verdict, text, culprits(error))
@@ -211,27 +216,24 @@ impl BatchRunner {
         }
     }
 
-    /// Takes the messages of a committed batch, and those of earlier batches whose commit was
-    /// unknown.
+    /// Ends a committed batch, with the rows of earlier batches whose commit was unknown.
     async fn written(
         &mut self,
-        mut report: BatchReport,
+        report: BatchReport,
         number: u64,
         jobs: &[Job],
     ) -> Result<Attempt, EventStoreError> {
-        let rows = std::mem::take(&mut report.messages);
         let tasks = jobs.iter().map(Job::task);
-        let messages = self.messages.of_written(number, rows, tasks).await?;
-        report.messages = messages.rows;
+        let left = self.rows.of_written(&report.messages, tasks).await?;
         Ok(Attempt::Done {
             report,
-            number: messages.number,
+            number,
+            left,
         })
     }
 
-    fn commit_unknown(&mut self, number: u64, jobs: &[Job]) {
-        self.messages
-            .commit_unknown(number, jobs.iter().map(Job::task));
+    fn commit_unknown(&mut self, jobs: &[Job]) {
+        self.rows.commit_unknown(jobs.iter().map(Job::task));
     }
 }
 

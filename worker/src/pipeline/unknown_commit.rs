@@ -1,93 +1,71 @@
-//! Which messages a lane has to publish after the answer to a COMMIT was lost.
+//! Which rows of the outbox a lane holds after the answer to a COMMIT was lost.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use glyph_workflow_engine::{
     ids::TaskId,
-    store::{EventStoreError, Outbox, OutboxRow, PublisherId},
+    store::{EventStoreError, Outbox, OutboxMessage, OutboxRow, PublisherId},
 };
 
-/// Batches whose commit is unknown: the answer to COMMIT was lost.
+/// The rows that the batches of a lane gave it to publish, where a batch may have been committed
+/// without an answer.
 ///
-/// If such a batch was committed, its messages are leased to this process, which renews the leases,
-/// but no part of it has them in memory. They would wait until the process ends, and later messages
-/// of their tasks would overtake them. Running the batch again does not return them: it only finds
-/// its commands in the inbox.
+/// If such a batch was committed, its rows are leased to this process, which renews the leases, but
+/// no part of it has their messages in memory. They would wait until the process ends, and later
+/// messages of their tasks would overtake them. Running the batch again does not return them: it
+/// only finds its commands in the inbox.
 ///
 /// So the next batch that is known to be committed first reads what else is leased to the lane
-/// ([`Outbox::leased`]). It takes only rows of tasks of these batches, which are this lane's alone,
-/// and only positions beyond the last one it knows, since a lane commits one batch at a time.
-struct UnknownCommit {
-    /// The first of these batches. Its messages may be older than a release of their task to the
-    /// relay that was noted since, so they go into a window with this number (see
-    /// [`LanePublisher`]).
-    ///
-    /// [`LanePublisher`]: super::publishing::LanePublisher
-    number: u64,
-    /// The tasks of all of them.
-    tasks: HashSet<TaskId>,
-}
-
-/// The messages that the batches of a lane gave it to publish.
-pub(super) struct LaneMessages {
+/// ([`Outbox::leased`]), and the lane leaves it to the relay, which builds the messages anew. It
+/// takes only rows of tasks of these batches, which are this lane's alone, and only positions beyond
+/// the last one it knows, since a lane commits one batch at a time.
+pub(super) struct LaneRows {
     outbox: Arc<dyn Outbox>,
-    /// The name to which the lane's messages are leased; none if this process does not publish.
+    /// The name to which the lane's rows are leased; none if this process does not publish.
     publisher: Option<PublisherId>,
     /// The position of the last one.
     last: i64,
-    unknown: Option<UnknownCommit>,
+    /// The tasks of batches whose commit is unknown.
+    unknown: HashSet<TaskId>,
 }
 
-/// Messages to publish in one window.
-pub(super) struct BatchMessages {
-    pub(super) rows: Vec<OutboxRow>,
-    /// The number of the batch for their window: the oldest batch that they come from.
-    pub(super) number: u64,
-}
-
-impl LaneMessages {
+impl LaneRows {
     pub(super) fn new(outbox: Arc<dyn Outbox>, publisher: Option<PublisherId>) -> Self {
         Self {
             outbox,
             publisher,
             last: 0,
-            unknown: None,
+            unknown: HashSet::new(),
         }
     }
 
     /// Records a batch whose commit is unknown.
-    pub(super) fn commit_unknown(&mut self, number: u64, tasks: impl Iterator<Item = TaskId>) {
-        let unknown = self.unknown.get_or_insert_with(|| UnknownCommit {
-            number,
-            tasks: HashSet::new(),
-        });
-        unknown.tasks.extend(tasks);
+    pub(super) fn commit_unknown(&mut self, tasks: impl Iterator<Item = TaskId>) {
+        self.unknown.extend(tasks);
     }
 
-    /// The messages of a committed batch, and of earlier unknown ones that turn out to be
-    /// committed.
+    /// Takes note of the messages of a committed batch, and returns the rows of earlier unknown ones
+    /// that turn out to be committed.
     pub(super) async fn of_written(
         &mut self,
-        number: u64,
-        rows: Vec<OutboxRow>,
+        messages: &[OutboxMessage],
         tasks: impl Iterator<Item = TaskId>,
-    ) -> Result<BatchMessages, EventStoreError> {
-        let mut messages = BatchMessages { rows, number };
-        if let (Some(publisher), true) = (self.publisher, self.unknown.is_some()) {
-            // If this read fails, the next one must also return the messages of this batch.
-            self.commit_unknown(number, tasks);
-            let mut leased = self.outbox.leased(publisher, self.last).await?;
-            if let Some(unknown) = self.unknown.take() {
-                let own = |row: &OutboxRow| row.task_id.is_some_and(|t| unknown.tasks.contains(&t));
-                leased.retain(own);
-                messages = BatchMessages {
-                    rows: leased,
-                    number: unknown.number,
-                };
-            }
+    ) -> Result<Vec<OutboxRow>, EventStoreError> {
+        let own: BTreeSet<i64> = messages.iter().map(|message| message.position).collect();
+        let mut left = Vec::new();
+        if let (Some(publisher), false) = (self.publisher, self.unknown.is_empty()) {
+            // If this read fails, the next one must also return the rows of this batch.
+            self.commit_unknown(tasks);
+            left = self.outbox.leased(publisher, self.last).await?;
+            left.retain(|row| row.task_id.is_some_and(|task| self.unknown.contains(&task)));
+            left.retain(|row| !own.contains(&row.position));
+            self.unknown.clear();
         }
-        let last = messages.rows.iter().map(|row| row.position).max();
+        let last = left.iter().map(|row| row.position).chain(own).max();
         self.last = self.last.max(last.unwrap_or_default());
-        Ok(messages)
+        Ok(left)
     }
 }

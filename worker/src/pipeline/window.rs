@@ -1,6 +1,6 @@
 //! What a lane hands to its publisher.
 
-use glyph_workflow_engine::store::OutboxRow;
+use glyph_workflow_engine::store::{OutboxMessage, OutboxRow};
 
 use super::job::CommandCopy;
 use crate::broker::Publication;
@@ -9,8 +9,10 @@ use crate::broker::Publication;
 pub(super) struct PublishBatch {
     /// The batch's number in its lane.
     pub(super) number: u64,
-    /// Messages leased to this process.
-    pub(super) rows: Vec<OutboxRow>,
+    /// Rows of earlier batches, leased to this process, whose messages nobody has in memory.
+    pub(super) left: Vec<OutboxRow>,
+    /// Messages whose rows are leased to this process.
+    pub(super) messages: Vec<OutboxMessage>,
     /// Copies of commands that have no outcome yet or are dead.
     pub(super) copies: Vec<CommandCopy>,
     /// Replies, best effort.
@@ -18,10 +20,12 @@ pub(super) struct PublishBatch {
 }
 
 impl PublishBatch {
-    pub(super) fn of_batch(number: u64, rows: Vec<OutboxRow>) -> Self {
+    /// A window of a batch, still without messages.
+    pub(super) fn of_batch(number: u64, left: Vec<OutboxRow>) -> Self {
         Self {
             number,
-            rows,
+            left,
+            messages: Vec::new(),
             copies: Vec::new(),
             replies: Vec::new(),
         }
@@ -31,14 +35,15 @@ impl PublishBatch {
     /// of earlier batches may still be queued.
     pub(super) fn of_copies(copies: Vec<CommandCopy>) -> Self {
         Self {
-            number: 0,
-            rows: Vec::new(),
             copies,
-            replies: Vec::new(),
+            ..Self::of_batch(0, Vec::new())
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty() && self.copies.is_empty() && self.replies.is_empty()
+        self.left.is_empty()
+            && self.messages.is_empty()
+            && self.copies.is_empty()
+            && self.replies.is_empty()
     }
 }

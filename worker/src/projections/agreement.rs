@@ -18,7 +18,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use glyph_workflow_engine::{
     limits::PAGE_MAX,
     quality::{AgreementProgress, ComparedVisit, Question, Window},
-    store::{EventStoreError, LogEntry, NewOutboxRow, ProjectionRows, ProjectionWrite, Store},
+    store::{EventStoreError, LogEntry, NewMessage, ProjectionRows, ProjectionWrite, Store},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -209,7 +209,7 @@ impl AgreementProjector {
         rows: &ProjectionRows,
         changed: &mut BTreeMap<String, Row>,
         now: DateTime<Utc>,
-    ) -> Vec<NewOutboxRow> {
+    ) -> Vec<NewMessage> {
         for row in changed.values_mut() {
             let at = row.summary.updated_at;
             row.summary = row.window.summary(&row.question, self.length, at);

@@ -8,7 +8,7 @@ use glyph_workflow_engine::{
     events::{StoredEvent, WorkflowEvent},
     ids::{CommandId, Slug, WorkflowSelector},
     state::{ParentTask, WorkflowRef},
-    store::NewOutboxRow,
+    store::NewMessage,
 };
 use uuid::Uuid;
 
@@ -31,7 +31,7 @@ impl MessageBuilder for CloudEventMessages {
         workflow: &WorkflowRef,
         parent: Option<&ParentTask>,
         event: &StoredEvent,
-    ) -> Option<NewOutboxRow> {
+    ) -> Option<NewMessage> {
         let task_id = event.task_id.to_string();
         let message = |kind| Message {
             kind,
@@ -290,7 +290,7 @@ impl MessageBuilder for CloudEventMessages {
         command: &CommandEnvelope,
         rejection: &Rejection,
         now: DateTime<Utc>,
-    ) -> Option<NewOutboxRow> {
+    ) -> Option<NewMessage> {
         let task_id = command.command.task_id();
         let command_id = command.command_id.to_string();
         // A producer may name a step that no workflow could have; such a name stays out of the
@@ -336,7 +336,7 @@ impl MessageBuilder for CloudEventMessages {
         &self,
         operator_command: &OperatorEnvelope,
         now: DateTime<Utc>,
-    ) -> Option<NewOutboxRow> {
+    ) -> Option<NewMessage> {
         let workflow = operator_command.operator_command.workflow();
         let (kind, data) = match &operator_command.operator_command {
             // A completed goal is reported by the projection, once it finds the goal reached. An
@@ -443,7 +443,7 @@ mod tests {
         )
     }
 
-    fn body(row: &NewOutboxRow) -> Value {
+    fn body(row: &NewMessage) -> Value {
         serde_json::from_str(&row.body).unwrap()
     }
 

@@ -1,7 +1,7 @@
 //! Builds the messages of projections: goals, agreement over time, gold tasks.
 
 use chrono::{DateTime, Utc};
-use glyph_workflow_engine::{config::GoalType, goals::GoalAlert, ids::LogId, store::NewOutboxRow};
+use glyph_workflow_engine::{config::GoalType, goals::GoalAlert, ids::LogId, store::NewMessage};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -24,7 +24,7 @@ pub struct ToldIn {
 
 impl CloudEventMessages {
     /// Builds the message about a goal's progress.
-    pub fn goal_progressed(&self, goal: &GoalReport, step: ToldIn) -> Option<NewOutboxRow> {
+    pub fn goal_progressed(&self, goal: &GoalReport, step: ToldIn) -> Option<NewMessage> {
         // A count only grows, so it identifies the progress. A measured value may return to an
         // earlier value, so its message is identified by the time.
         let cause = match (goal.kind, goal.current) {
@@ -36,7 +36,7 @@ impl CloudEventMessages {
     }
 
     /// Builds the message that a goal is reached.
-    pub fn goal_completed(&self, goal: &GoalReport, step: ToldIn) -> Option<NewOutboxRow> {
+    pub fn goal_completed(&self, goal: &GoalReport, step: ToldIn) -> Option<NewMessage> {
         let id = goal_message_id(goal, "completed");
         self.for_goal(MessageType::GoalCompleted, id, goal, goal, step)
     }
@@ -47,7 +47,7 @@ impl CloudEventMessages {
         alert: &GoalAlert,
         goal: GoalReport,
         step: ToldIn,
-    ) -> Option<NewOutboxRow> {
+    ) -> Option<NewMessage> {
         let data = AlertReport {
             alert: alert.name.clone(),
             n: alert.n,
@@ -64,7 +64,7 @@ impl CloudEventMessages {
         goal: &GoalReport,
         data: &D,
         step: ToldIn,
-    ) -> Option<NewOutboxRow> {
+    ) -> Option<NewMessage> {
         let id = step.log.message_id(id);
         let subject = format!("{}/{}", goal.workflow, goal.goal);
         let message = Message {
@@ -90,7 +90,7 @@ impl CloudEventMessages {
         agreement: &AgreementProgress,
         cause: Uuid,
         now: DateTime<Utc>,
-    ) -> Option<NewOutboxRow> {
+    ) -> Option<NewMessage> {
         let (workflow, step) = (&agreement.workflow, &agreement.step_id);
         let subject = match &agreement.field {
             Some(field) => format!("{workflow}/{step}/{field}"),
@@ -116,11 +116,7 @@ impl CloudEventMessages {
 
     /// Builds the message that an annotator fell below the limit on gold tasks; `cause` is the
     /// event of the answer.
-    pub fn annotator_flagged(
-        &self,
-        flagged: &AnnotatorFlagged,
-        cause: Uuid,
-    ) -> Option<NewOutboxRow> {
+    pub fn annotator_flagged(&self, flagged: &AnnotatorFlagged, cause: Uuid) -> Option<NewMessage> {
         let id = Uuid::new_v5(&cause, b"annotator.flagged");
         let message = Message {
             kind: MessageType::AnnotatorFlagged,
@@ -164,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    fn body(row: &NewOutboxRow) -> Value {
+    fn body(row: &NewMessage) -> Value {
         serde_json::from_str(&row.body).unwrap()
     }
 

@@ -5,7 +5,7 @@ use glyph_workflow_engine::{
     events::LogPosition,
     ids::{RevisionId, StepId, TaskId, WorkflowId},
     state::SoftLabels,
-    store::NewOutboxRow,
+    store::NewMessage,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -68,7 +68,7 @@ impl AnswerRevised {
 impl CloudEventMessages {
     /// Builds the message that an answer would be another one now. It belongs to no version of its
     /// task, so it has no sequence.
-    pub fn answer_revised(&self, revised: &AnswerRevised) -> Option<NewOutboxRow> {
+    pub fn answer_revised(&self, revised: &AnswerRevised) -> Option<NewMessage> {
         let id = revised.message_id();
         let message = Message {
             kind: MessageType::AnswerRevised,

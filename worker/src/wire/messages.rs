@@ -1,15 +1,16 @@
 //! Outgoing messages: CloudEvents 1.0 in structured JSON, one for each event that consumers may
 //! need.
 //!
-//! The transaction that commits the event also builds the body, and the body never changes: every
-//! later publication sends the same bytes under the same id.
+//! A message is a function of its event and of what the event's task said before, so whoever
+//! publishes it sends the same bytes under the same id. A message without an event is built once,
+//! and its body is kept.
 //!
 //! This module selects which kinds are published; `from_events.rs`, `from_goals.rs` and `labels.rs`
 //! build the messages.
 
 use std::collections::BTreeSet;
 
-use glyph_workflow_engine::store::NewOutboxRow;
+use glyph_workflow_engine::store::NewMessage;
 use serde::Serialize;
 
 use super::{envelope::Message, message_types::MessageType};
@@ -38,16 +39,13 @@ impl CloudEventMessages {
     }
 
     /// The outbox row of a message, if its kind is to be published.
-    pub(super) fn row<D: Serialize>(
-        &self,
-        message: &Message<'_>,
-        data: &D,
-    ) -> Option<NewOutboxRow> {
+    pub(super) fn row<D: Serialize>(&self, message: &Message<'_>, data: &D) -> Option<NewMessage> {
         // A job is always published, even if fewer kinds of message are: it is work, not only news.
         let is_work = message.kind == MessageType::JobRequested;
-        (is_work || self.published.contains(&message.kind)).then(|| NewOutboxRow {
+        (is_work || self.published.contains(&message.kind)).then(|| NewMessage {
             message_id: message.id,
             task_id: message.task,
+            version: message.version,
             routing_key: message.routing_key(),
             message_type: message.kind.as_str(),
             body: message.body(data).into(),

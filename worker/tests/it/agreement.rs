@@ -25,7 +25,7 @@ use glyph_workflow_engine::{
     command::{Command, CommandEnvelope, Start},
     consensus::{Bounds, cohens_kappa, krippendorffs_alpha_nominal},
     ids::TaskId,
-    store::{MemoryStore, Outbox, OutboxRow, ProjectionStore, ProjectionWrite, PublisherId},
+    store::{CarriedMessage, MemoryStore, Outbox, ProjectionStore, ProjectionWrite, PublisherId},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -99,13 +99,14 @@ impl Scenario {
     }
 
     /// Messages since the last call.
-    async fn told(&self) -> Vec<OutboxRow> {
+    async fn told(&self) -> Vec<CarriedMessage> {
         let publisher = PublisherId(Uuid::nil());
         let lease = Duration::from_mins(1);
         let rows = self.store.claim(publisher, lease, 1_000).await.unwrap();
         let positions: Vec<_> = rows.iter().map(|row| row.position).collect();
         self.store.confirmed(&positions).await.unwrap();
-        rows
+        let carried = rows.iter().map(|row| row.content.carried().unwrap());
+        carried.cloned().collect()
     }
 }
 

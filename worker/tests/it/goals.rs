@@ -93,11 +93,9 @@ impl Scenario {
         let positions: Vec<_> = rows.iter().map(|row| row.position).collect();
         self.store.confirmed(&positions).await.unwrap();
         let mut said = BTreeMap::new();
-        for row in rows
-            .iter()
-            .filter(|row| row.message_type.starts_with("goal."))
-        {
-            *said.entry(row.message_type.clone()).or_default() += 1;
+        let carried = rows.iter().filter_map(|row| row.content.carried());
+        for message in carried.filter(|message| message.message_type.starts_with("goal.")) {
+            *said.entry(message.message_type.clone()).or_default() += 1;
         }
         said
     }

@@ -22,6 +22,7 @@ mod operations_page;
 mod own_handlers;
 mod pipeline;
 mod processes;
+mod rebuilt_messages;
 mod replay;
 mod rights;
 mod schema_contract;

@@ -11,7 +11,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::{
     super::{
-        BatchTx, EventStoreError, OUTBOX_LEASE, OpenBatch, OpenRequest, OpenedTask, OutboxRow,
+        BatchTx, EventStoreError, OUTBOX_LEASE, OpenBatch, OpenRequest, OpenedTask, OutboxMessage,
         PublisherId, TaskWrite, WorkflowPause,
     },
     data::{Data, MemoryStore, later, lock, refuse_nul},
@@ -104,7 +104,7 @@ impl BatchTx for MemoryBatch {
     async fn commit(
         self: Box<Self>,
         writes: Vec<TaskWrite>,
-    ) -> Result<Vec<OutboxRow>, EventStoreError> {
+    ) -> Result<Vec<OutboxMessage>, EventStoreError> {
         let mut data = lock(&self.data);
         let mut ids = HashSet::new();
         for write in &writes {
@@ -154,9 +154,8 @@ impl Data {
         write: TaskWrite,
         owner: Option<PublisherId>,
         now: DateTime<Utc>,
-    ) -> Vec<OutboxRow> {
+    ) -> Vec<OutboxMessage> {
         let task = write.task_id;
-        let of_events: HashSet<_> = write.events.iter().map(|event| event.event_id).collect();
         if !write.events.is_empty() {
             if let Some(row) = &write.task {
                 let events = write.events.iter();
@@ -193,15 +192,14 @@ impl Data {
             states.insert(snapshot.version, snapshot.state);
         }
         let lease = owner.map(|owner| (owner, later(now, OUTBOX_LEASE)));
-        for row in &write.outbox {
-            if !of_events.contains(&row.message_id) {
-                self.say(row);
-            }
-        }
-        let rows = write
+        for message in write
             .outbox
-            .into_iter()
-            .map(|row| self.queue(row, lease, now));
-        rows.filter(|_| lease.is_some()).collect()
+            .iter()
+            .filter(|message| message.version.is_none())
+        {
+            self.say(message);
+        }
+        let queued = self.queue(task, write.outbox, lease, now);
+        if lease.is_some() { queued } else { Vec::new() }
     }
 }

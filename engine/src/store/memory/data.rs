@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::super::{
     AnnotatorPause, CommandRow, Draft, EventStoreError, GoalActionRow, JobItem, JobRow,
-    ModelCheckpoint, NewOutboxRow, OutboxRow, ProjectionRows, PublisherId, TaskRow, Timer,
+    ModelCheckpoint, NewMessage, OutboxRow, ProjectionRows, PublisherId, TaskRow, Timer,
     WorkflowPause, WorkflowRow,
 };
 use crate::{
@@ -107,14 +107,14 @@ pub(super) struct Data {
     /// Rejected commands that were taken out of the list.
     pub(super) dropped: HashSet<CommandId>,
     pub(super) jobs: BTreeMap<Uuid, HeldJob>,
-    pub(super) outbox: BTreeMap<i64, Message>,
+    pub(super) outbox: BTreeMap<i64, WaitingRow>,
     /// The last position assigned.
     pub(super) outbox_position: i64,
     pub(super) due: BTreeMap<Uuid, (Timer, Option<DateTime<Utc>>)>,
     pub(super) drafts: BTreeMap<(TaskId, StepId, u32, UserId), Draft>,
     pub(super) workflows: Vec<(WorkflowRow, WorkflowConfig)>,
     /// Messages that no event stands for, each with the number of events before it.
-    pub(super) log_messages: Vec<(usize, NewOutboxRow)>,
+    pub(super) log_messages: Vec<(usize, NewMessage)>,
     /// External actions of goals, each with the end of its lease.
     pub(super) goal_actions: HashMap<Uuid, (GoalActionRow, DateTime<Utc>)>,
     /// Projections by name: events read, and rows by key.
@@ -134,7 +134,8 @@ pub(super) struct HeldJob {
     pub(super) lease: Option<(Uuid, DateTime<Utc>)>,
 }
 
-pub(super) struct Message {
+/// A row of the outbox.
+pub(super) struct WaitingRow {
     pub(super) row: OutboxRow,
     pub(super) lease: Option<(PublisherId, DateTime<Utc>)>,
     pub(super) next_attempt_at: Option<DateTime<Utc>>,
@@ -142,7 +143,7 @@ pub(super) struct Message {
     pub(super) created_at: DateTime<Utc>,
 }
 
-impl Message {
+impl WaitingRow {
     pub(super) fn is_leased(&self, now: DateTime<Utc>) -> bool {
         self.lease.is_some_and(|(_, until)| until > now)
     }

@@ -1,25 +1,29 @@
 //! Messages between commit and publisher confirm.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
 
 use super::{
     super::{
-        CLAIM_BYTES_MAX, EventStoreError, FailedOutboxRow, NewOutboxRow, Outbox, OutboxRow,
-        OutboxStats, PublisherId, UnconfirmedMessage,
+        CLAIM_BYTES_MAX, CarriedMessage, EventRange, EventStoreError, FailedOutboxRow, NewMessage,
+        Outbox, OutboxContent, OutboxMessage, OutboxRow, OutboxStats, PublisherId, RangeEvents,
+        ReleasedRow, UnconfirmedMessage,
+        outbox::{CONTEXT_EVENTS, NewRow},
     },
-    data::{Data, MemoryStore, Message, later, seconds},
+    data::{Data, MemoryStore, WaitingRow, later, seconds},
 };
-use crate::{ids::TaskId, limits::PAGE_MAX};
+use crate::{events::StoredEvent, ids::TaskId, limits::PAGE_MAX};
 
 #[async_trait]
 impl Outbox for MemoryStore {
-    async fn enqueue(&self, rows: Vec<NewOutboxRow>) -> Result<(), EventStoreError> {
+    async fn enqueue(&self, messages: Vec<NewMessage>) -> Result<(), EventStoreError> {
         let now = self.now();
-        self.data().enqueue(rows, now);
+        self.data().enqueue(messages, now);
         Ok(())
     }
 
@@ -31,6 +35,7 @@ impl Outbox for MemoryStore {
     ) -> Result<Vec<OutboxRow>, EventStoreError> {
         let now = self.now();
         let mut data = self.data();
+        let data = &mut *data;
         let mut closed = HashSet::new();
         let (mut claimed, mut bytes) = (Vec::new(), 0);
         for message in data.outbox.values_mut() {
@@ -42,7 +47,7 @@ impl Outbox for MemoryStore {
             if free && task.is_none_or(|task| !closed.contains(&task)) {
                 message.lease = Some((publisher, later(now, lease)));
                 message.next_attempt_at = None;
-                bytes += message.row.body.len();
+                bytes += bytes_of(&data.streams, &message.row.content);
                 claimed.push(message.row.clone());
             } else if message.backs_off(now)
                 || message
@@ -55,6 +60,23 @@ impl Outbox for MemoryStore {
         Ok(claimed)
     }
 
+    async fn events_of(
+        &self,
+        ranges: &[EventRange],
+    ) -> Result<Vec<Result<RangeEvents, EventStoreError>>, EventStoreError> {
+        let data = self.data();
+        let events_of = |range: &EventRange| {
+            let stream = data.streams.get(&range.task_id).into_iter().flatten();
+            let wanted = stream.filter(|event| {
+                let is_before = event.version < range.from;
+                (is_before && CONTEXT_EVENTS.contains(&event.event.event_type()))
+                    || (range.from..=range.to).contains(&event.version)
+            });
+            Ok(RangeEvents::split(*range, wanted.cloned().collect()))
+        };
+        Ok(ranges.iter().map(events_of).collect())
+    }
+
     async fn confirmed(&self, positions: &[i64]) -> Result<(), EventStoreError> {
         let mut data = self.data();
         for position in positions {
@@ -65,17 +87,29 @@ impl Outbox for MemoryStore {
 
     async fn release(
         &self,
-        positions: &[i64],
+        released: &[ReleasedRow],
         failed: Option<(String, Duration)>,
     ) -> Result<(), EventStoreError> {
         let now = self.now();
         let mut data = self.data();
-        for position in positions {
+        for ReleasedRow {
+            position,
+            from_version,
+        } in released
+        {
             let Some(message) = data.outbox.get_mut(position) else {
                 continue;
             };
             message.lease = None;
             message.next_attempt_at = None;
+            if let (OutboxContent::Events(range), Some(from)) =
+                (&mut message.row.content, *from_version)
+                && from > range.from
+            {
+                range.from = from;
+                message.row.attempts = 0;
+                message.last_error.clear();
+            }
             if let Some((error, back_off)) = &failed {
                 message.row.attempts = message.row.attempts.saturating_add(1);
                 message.last_error.clone_from(error);
@@ -138,14 +172,36 @@ impl Outbox for MemoryStore {
 
     async fn unconfirmed(
         &self,
-        message: Uuid,
+        task: TaskId,
+        version: u64,
     ) -> Result<Option<UnconfirmedMessage>, EventStoreError> {
         let data = self.data();
-        let found = data.outbox.values().find(|m| m.row.message_id == message);
-        Ok(found.map(|message| UnconfirmedMessage {
-            attempts: message.row.attempts,
-            last_error: (message.row.attempts > 0).then(|| message.last_error.clone()),
+        let found = data.outbox.values().find_map(|row| match row.row.content {
+            OutboxContent::Events(range)
+                if range.task_id == task && (range.from..=range.to).contains(&version) =>
+            {
+                Some((row, range.from == version))
+            }
+            OutboxContent::Events(_) | OutboxContent::Message(_) => None,
+        });
+        Ok(found.map(|(row, is_first)| UnconfirmedMessage {
+            attempts: if is_first { row.row.attempts } else { 0 },
+            last_error: (is_first && row.row.attempts > 0).then(|| row.last_error.clone()),
         }))
+    }
+}
+
+/// What has to be read to publish a row.
+fn bytes_of(streams: &BTreeMap<TaskId, Vec<StoredEvent>>, content: &OutboxContent) -> usize {
+    match content {
+        OutboxContent::Message(message) => message.body.len(),
+        OutboxContent::Events(range) => {
+            let stream = streams.get(&range.task_id).into_iter().flatten();
+            let events = stream.filter(|event| (range.from..=range.to).contains(&event.version));
+            events
+                .map(|event| serde_json::to_string(&event.event).map_or(0, |text| text.len()))
+                .sum()
+        }
     }
 }
 
@@ -166,51 +222,84 @@ impl Data {
             })
     }
 
+    /// Adds the messages of one task; returns them with the positions of their rows.
     pub(super) fn queue(
         &mut self,
-        row: NewOutboxRow,
+        task: TaskId,
+        messages: Vec<NewMessage>,
         lease: Option<(PublisherId, DateTime<Utc>)>,
         now: DateTime<Utc>,
-    ) -> OutboxRow {
+    ) -> Vec<OutboxMessage> {
+        let mut queued = Vec::new();
+        for row in NewRow::of(messages) {
+            let content = row.versions.map(|(from, to)| EventRange {
+                task_id: task,
+                from,
+                to,
+            });
+            let (task_id, content) = match (content, row.carried()) {
+                (None, Some(message)) => (message.task_id, carried(message)),
+                (Some(range), _) => (Some(task), OutboxContent::Events(range)),
+                (None, None) => continue,
+            };
+            let position = self.add(task_id, content, lease, now);
+            queued.extend(row.messages.into_iter().map(|message| message.at(position)));
+        }
+        queued
+    }
+
+    fn add(
+        &mut self,
+        task_id: Option<TaskId>,
+        content: OutboxContent,
+        lease: Option<(PublisherId, DateTime<Utc>)>,
+        now: DateTime<Utc>,
+    ) -> i64 {
         self.outbox_position += 1;
         let row = OutboxRow {
             position: self.outbox_position,
-            message_id: row.message_id,
-            task_id: row.task_id,
-            routing_key: row.routing_key,
-            message_type: row.message_type.to_owned(),
-            body: row.body,
+            task_id,
+            content,
             attempts: 0,
         };
         self.outbox.insert(
             row.position,
-            Message {
-                row: row.clone(),
+            WaitingRow {
+                row,
                 lease,
                 next_attempt_at: None,
                 last_error: String::new(),
                 created_at: now,
             },
         );
-        row
+        self.outbox_position
     }
 
     /// Enqueues messages that are leased to no publisher; known ids are left unchanged.
-    pub(super) fn enqueue(&mut self, rows: Vec<NewOutboxRow>, now: DateTime<Utc>) {
-        for row in rows {
-            if self.say(&row) {
-                self.queue(row, None, now);
+    pub(super) fn enqueue(&mut self, messages: Vec<NewMessage>, now: DateTime<Utc>) {
+        for message in messages {
+            if self.say(&message) {
+                self.add(message.task_id, carried(&message), None, now);
             }
         }
     }
 
     /// Adds a message that no event stands for to the log, unless it is in it.
-    pub(super) fn say(&mut self, row: &NewOutboxRow) -> bool {
+    pub(super) fn say(&mut self, message: &NewMessage) -> bool {
         let mut said = self.log_messages.iter();
-        let is_new = said.all(|(_, known)| known.message_id != row.message_id);
+        let is_new = said.all(|(_, known)| known.message_id != message.message_id);
         if is_new {
-            self.log_messages.push((self.log.len(), row.clone()));
+            self.log_messages.push((self.log.len(), message.clone()));
         }
         is_new
     }
+}
+
+fn carried(message: &NewMessage) -> OutboxContent {
+    OutboxContent::Message(CarriedMessage {
+        message_id: message.message_id,
+        routing_key: message.routing_key.clone(),
+        message_type: message.message_type.to_owned(),
+        body: message.body.clone(),
+    })
 }

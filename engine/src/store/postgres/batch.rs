@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        BatchTx, CommandRow, EventStoreError, OpenBatch, OpenRequest, OpenedTask, OutboxRow,
+        BatchTx, CommandRow, EventStoreError, OpenBatch, OpenRequest, OpenedTask, OutboxMessage,
         PublisherId, TaskWrite, WorkflowPause,
         rows::{self, Columns},
     },
@@ -287,7 +287,7 @@ impl BatchTx for PgBatch {
     async fn commit(
         self: Box<Self>,
         writes: Vec<TaskWrite>,
-    ) -> Result<Vec<OutboxRow>, EventStoreError> {
+    ) -> Result<Vec<OutboxMessage>, EventStoreError> {
         detached(async move {
             let Self {
                 mut link,

@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 
 use super::{
     super::{
-        AnnotatorPause, CommandRecord, CommandRow, DerivePauses, EventStoreError, NewOutboxRow,
+        AnnotatorPause, CommandRecord, CommandRow, DerivePauses, EventStoreError, NewMessage,
         OpenPauses, OperatorLog, Pauses, PlannedOperatorCommand, WorkflowPause,
         operator_commands::{OperatorTables, operator_command_in, replace_pauses_in},
         rows,
@@ -200,7 +200,7 @@ impl OperatorTables for Tables<'_> {
         Ok(())
     }
 
-    async fn enqueue(&mut self, messages: &[NewOutboxRow]) -> Result<(), EventStoreError> {
+    async fn enqueue(&mut self, messages: &[NewMessage]) -> Result<(), EventStoreError> {
         enqueue(self.0, messages).await
     }
 

@@ -4,39 +4,33 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, Postgres};
-use uuid::Uuid;
 
 use super::{
     super::{
-        CLAIM_BYTES_MAX, EventStoreError, FailedOutboxRow, NewOutboxRow, Outbox, OutboxRow,
-        OutboxStats, PublisherId, UnconfirmedMessage, rows,
+        CLAIM_BYTES_MAX, EventRange, EventStoreError, FailedOutboxRow, NewMessage, Outbox,
+        OutboxRow, OutboxStats, PublisherId, RangeEvents, ReleasedRow, UnconfirmedMessage,
+        outbox::CONTEXT_EVENTS, rows,
     },
     PgEventStore,
     connection::WORK_TIMEOUT,
     query::{begin, commit_repeatable, execute, fetch, fetch_one, nth},
-    rows::{column, signed},
+    rows::{column, signed, try_column},
+    streams::event_columns,
 };
-use crate::limits::PAGE_MAX;
+use crate::{ids::TaskId, limits::PAGE_MAX};
 
-/// The columns of a message, qualified by the table or by its alias in a statement.
+/// The columns of a row `o` of the outbox, with the message `m` that it names.
 macro_rules! outbox_columns {
-    ($of:literal) => {
-        concat!(
-            $of,
-            ".position, ",
-            $of,
-            ".message_id, ",
-            $of,
-            ".task_id, ",
-            $of,
-            ".routing_key, ",
-            $of,
-            ".message_type, ",
-            $of,
-            ".body, ",
-            $of,
-            ".attempts"
-        )
+    () => {
+        "o.position, o.task_id, o.from_version, o.to_version, o.message_id, m.routing_key,
+         m.message_type, m.body, o.attempts"
+    };
+}
+
+/// Rows of the outbox with the messages that they name.
+macro_rules! outbox_with_messages {
+    () => {
+        " FROM outbox o LEFT JOIN log_messages m ON m.message_id = o.message_id"
     };
 }
 
@@ -56,17 +50,17 @@ const ENQUEUE: &str = "
              unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
              AS m (message_id, task_id, routing_key, message_type, body)
         ON CONFLICT (message_id) DO NOTHING
-        RETURNING position, message_id, task_id, routing_key, message_type, body
+        RETURNING position, message_id, task_id, octet_length(body) AS bytes
     )
-    INSERT INTO outbox (message_id, task_id, routing_key, message_type, body)
-    SELECT message_id, task_id, routing_key, message_type, body FROM said ORDER BY position";
+    INSERT INTO outbox (task_id, message_id, bytes)
+    SELECT task_id, message_id, bytes FROM said ORDER BY position";
 
 /// Rows that are not leased, if no older row of the task is leased to another publisher or waits
 /// for its next attempt. A locked row is being confirmed or released by its publisher; skip it.
 const CLAIM: &str = concat!(
     "
     WITH found AS (
-        SELECT o.position, octet_length(o.body) AS bytes FROM outbox o
+        SELECT o.position, o.message_id, o.bytes FROM outbox o
         WHERE (o.leased_until IS NULL OR o.leased_until <= statement_timestamp())
           AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= statement_timestamp())
           AND NOT EXISTS (
@@ -77,16 +71,18 @@ const CLAIM: &str = concat!(
         ORDER BY o.position LIMIT $3
         FOR UPDATE OF o SKIP LOCKED
     ), free AS (
-        SELECT position FROM (
-            SELECT position, sum(bytes) OVER (ORDER BY position) - bytes AS before FROM found
+        SELECT position, message_id FROM (
+            SELECT position, message_id, sum(bytes) OVER (ORDER BY position) - bytes AS before
+            FROM found
         ) summed WHERE before < $4
     )
     UPDATE outbox o
     SET owner = $1, leased_until = clock_timestamp() + make_interval(secs => $2),
         next_attempt_at = NULL
-    FROM free WHERE o.position = free.position
+    FROM free LEFT JOIN log_messages m ON m.message_id = free.message_id
+    WHERE o.position = free.position
     RETURNING ",
-    outbox_columns!("o")
+    outbox_columns!()
 );
 
 /// Locked in order, because deleting several rows could otherwise deadlock with another deletion.
@@ -94,22 +90,52 @@ const CONFIRMED: &str = "
     DELETE FROM outbox WHERE position IN (
         SELECT position FROM outbox WHERE position = ANY ($1) ORDER BY position FOR UPDATE)";
 
+/// Locked in order, as for a deletion. A row whose first message changes has failed at that one not
+/// at all, or once.
 const RELEASE: &str = "
-    WITH claimed AS (
-        SELECT position FROM outbox WHERE position = ANY ($1) ORDER BY position FOR UPDATE
+    WITH released AS (
+        SELECT o.position, coalesce(r.from_version > o.from_version, false) AS moves,
+               r.from_version
+        FROM unnest($1::bigint[], $2::bigint[]) AS r (position, from_version)
+        JOIN outbox o USING (position)
+        ORDER BY o.position FOR UPDATE OF o
     )
     UPDATE outbox o
     SET owner = NULL, leased_until = NULL,
-        attempts = o.attempts + CASE WHEN $2::text IS NULL THEN 0 ELSE 1 END,
-        last_error = coalesce($2, o.last_error),
-        next_attempt_at = CASE WHEN $2::text IS NOT NULL
-                               THEN clock_timestamp() + make_interval(secs => $3) END
-    FROM claimed WHERE o.position = claimed.position";
+        from_version = CASE WHEN r.moves THEN r.from_version ELSE o.from_version END,
+        attempts = CASE WHEN r.moves THEN 0 ELSE o.attempts END
+                   + CASE WHEN $3::text IS NULL THEN 0 ELSE 1 END,
+        last_error = coalesce($3, CASE WHEN NOT r.moves THEN o.last_error END),
+        next_attempt_at = CASE WHEN $3::text IS NOT NULL
+                               THEN clock_timestamp() + make_interval(secs => $4) END
+    FROM released r WHERE o.position = r.position";
+
+/// Of the events before a range, only what messages name: an input may be large.
+const EVENTS_OF: &str = concat!(
+    "
+    SELECT w.n, found.*
+    FROM unnest($1::uuid[], $2::bigint[], $3::bigint[]) WITH ORDINALITY
+         AS w (task_id, first, last, n)
+    CROSS JOIN LATERAL (
+        SELECT ",
+    event_columns!("e"),
+    "
+        FROM workflow_events e
+        WHERE e.stream_id = w.task_id AND e.version BETWEEN w.first AND w.last
+        UNION ALL
+        SELECT e.stream_id, e.version, e.event_id, e.event_type,
+               (e.event_data - '{input,labels,expected,context}'::text[])::text,
+               e.metadata::text, e.occurred_at
+        FROM workflow_events e
+        WHERE e.stream_id = w.task_id AND e.version < w.first AND e.event_type = ANY ($4)
+    ) found"
+);
 
 const HELD: &str = concat!(
     "SELECT ",
-    outbox_columns!("outbox"),
-    " FROM outbox WHERE owner = $1 AND position > $2 ORDER BY position"
+    outbox_columns!(),
+    outbox_with_messages!(),
+    " WHERE o.owner = $1 AND o.position > $2 ORDER BY o.position"
 );
 
 /// An expired lease stays expired.
@@ -129,17 +155,23 @@ const STATS: &str = "
 
 const FAILED: &str = concat!(
     "SELECT ",
-    outbox_columns!("outbox"),
-    ", last_error FROM outbox WHERE attempts > 0 ORDER BY position LIMIT $1"
+    outbox_columns!(),
+    ", o.last_error",
+    outbox_with_messages!(),
+    " WHERE o.attempts > 0 ORDER BY o.position LIMIT $1"
 );
 
-const UNCONFIRMED: &str = "SELECT attempts, last_error FROM outbox WHERE message_id = $1";
+/// Of a row, only the first message has been tried.
+const UNCONFIRMED: &str = "
+    SELECT CASE WHEN from_version = $2 THEN attempts ELSE 0 END AS attempts,
+           CASE WHEN from_version = $2 THEN last_error END AS last_error
+    FROM outbox WHERE task_id = $1 AND from_version <= $2 AND to_version >= $2";
 
 #[async_trait]
 impl Outbox for PgEventStore {
-    async fn enqueue(&self, rows: Vec<NewOutboxRow>) -> Result<(), EventStoreError> {
+    async fn enqueue(&self, messages: Vec<NewMessage>) -> Result<(), EventStoreError> {
         self.run(WORK_TIMEOUT, |conn| {
-            Box::pin(async move { enqueue(conn, &rows).await })
+            Box::pin(async move { enqueue(conn, &messages).await })
         })
         .await
     }
@@ -172,6 +204,24 @@ impl Outbox for PgEventStore {
         Ok(claimed)
     }
 
+    async fn events_of(
+        &self,
+        ranges: &[EventRange],
+    ) -> Result<Vec<Result<RangeEvents, EventStoreError>>, EventStoreError> {
+        if ranges.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = sqlx::query(EVENTS_OF)
+            .bind(column(ranges, |range| range.task_id.0))
+            .bind(try_column(ranges, |range| signed::<i64, _>(range.from))?)
+            .bind(try_column(ranges, |range| signed::<i64, _>(range.to))?)
+            .bind(CONTEXT_EVENTS.map(str::to_owned).to_vec());
+        let found = self.fetch(WORK_TIMEOUT, query, |row| {
+            Ok((nth::<i64>(row, 0)?, rows::event(row)))
+        });
+        Ok(RangeEvents::by_range(ranges, found.await?))
+    }
+
     async fn confirmed(&self, positions: &[i64]) -> Result<(), EventStoreError> {
         self.execute(WORK_TIMEOUT, sqlx::query(CONFIRMED).bind(positions))
             .await
@@ -179,14 +229,18 @@ impl Outbox for PgEventStore {
 
     async fn release(
         &self,
-        positions: &[i64],
+        released: &[ReleasedRow],
         failed: Option<(String, Duration)>,
     ) -> Result<(), EventStoreError> {
         let (error, back_off) = failed.unzip();
         // An error text of another system may contain what a text column cannot store.
         let error = error.map(|error| error.replace('\0', "\u{fffd}"));
+        let from = try_column(released, |row| {
+            row.from_version.map(signed::<i64, _>).transpose()
+        })?;
         let query = sqlx::query(RELEASE)
-            .bind(positions)
+            .bind(column(released, |row| row.position))
+            .bind(from)
             .bind(error)
             .bind(back_off.unwrap_or_default().as_secs_f64());
         self.execute(WORK_TIMEOUT, query).await
@@ -235,9 +289,12 @@ impl Outbox for PgEventStore {
 
     async fn unconfirmed(
         &self,
-        message: Uuid,
+        task: TaskId,
+        version: u64,
     ) -> Result<Option<UnconfirmedMessage>, EventStoreError> {
-        let query = sqlx::query(UNCONFIRMED).bind(message);
+        let query = sqlx::query(UNCONFIRMED)
+            .bind(task.0)
+            .bind(signed::<i64, _>(version)?);
         self.fetch_optional(WORK_TIMEOUT, query, rows::unconfirmed)
             .await
     }
@@ -246,7 +303,7 @@ impl Outbox for PgEventStore {
 /// Adds messages to the log and to the outbox, leased to no publisher; known ids are left unchanged.
 pub(super) async fn enqueue(
     conn: &mut PgConnection,
-    messages: &[NewOutboxRow],
+    messages: &[NewMessage],
 ) -> Result<(), EventStoreError> {
     if messages.is_empty() {
         return Ok(());

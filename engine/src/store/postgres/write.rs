@@ -8,8 +8,9 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        CommandRecord, Draft, EventStoreError, NewOutboxRow, OUTBOX_LEASE, OutboxRow, PublisherId,
-        SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite, Timer,
+        CommandRecord, Draft, EventStoreError, NewMessage, OUTBOX_LEASE, OutboxMessage,
+        PublisherId, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite, Timer,
+        outbox::NewRow,
     },
     heads::{Heads, not_moved},
     outbox::SharedText,
@@ -42,7 +43,7 @@ const WRITE: &str = "
         DELETE FROM tasks WHERE task_id = ANY ($13) AND version = 0
     ), batch AS (
         INSERT INTO log_batches (has_events)
-        SELECT cardinality($14) > 0 WHERE cardinality($14) > 0 OR true = ANY ($38)
+        SELECT cardinality($14) > 0 WHERE cardinality($14) > 0 OR cardinality($37) > 0
         RETURNING batch
     ), appended AS (
         INSERT INTO workflow_events
@@ -67,17 +68,15 @@ const WRITE: &str = "
         INSERT INTO log_messages (message_id, batch, task_id, routing_key, message_type, body)
         SELECT m.message_id, batch.batch, m.task_id, m.routing_key, m.message_type, m.body
         FROM batch CROSS JOIN
-             unnest($31::uuid[], $32::uuid[], $33::text[], $34::text[], $35::text[], $38::bool[])
-             AS m (message_id, task_id, routing_key, message_type, body, no_event)
-        WHERE m.no_event
+             unnest($37::uuid[], $38::uuid[], $39::text[], $40::text[], $41::text[])
+             AS m (message_id, task_id, routing_key, message_type, body)
     ), queued AS (
         INSERT INTO outbox
-            (message_id, task_id, routing_key, message_type, body, owner, leased_until)
-        SELECT m.message_id, m.task_id, m.routing_key, m.message_type, m.body, m.owner,
-               CASE WHEN m.owner IS NOT NULL
-                    THEN clock_timestamp() + make_interval(secs => $37) END
-        FROM unnest($31::uuid[], $32::uuid[], $33::text[], $34::text[], $35::text[], $36::uuid[])
-             AS m (message_id, task_id, routing_key, message_type, body, owner)
+            (task_id, from_version, to_version, message_id, bytes, owner, leased_until)
+        SELECT m.*, CASE WHEN m.owner IS NOT NULL
+                         THEN clock_timestamp() + make_interval(secs => $42) END
+        FROM unnest($31::uuid[], $32::bigint[], $33::bigint[], $34::uuid[], $35::int[], $36::uuid[])
+             AS m (task_id, from_version, to_version, message_id, bytes, owner)
         RETURNING position
     )
     SELECT (SELECT count(*) FROM moved), (SELECT array_agg(position ORDER BY position) FROM queued)";
@@ -132,12 +131,12 @@ pub(super) async fn write(
     publisher: Option<PublisherId>,
     locked: &Locked,
     writes: Vec<TaskWrite>,
-) -> Result<Vec<OutboxRow>, EventStoreError> {
+) -> Result<Vec<OutboxMessage>, EventStoreError> {
     let mut tasks = Tasks::default();
     let mut expected = Vec::new();
     let mut events = Events::default();
     let mut commands = Commands::default();
-    let mut messages = Messages::default();
+    let mut messages = OutboxRows::default();
     let mut seldom = Seldom::default();
     let mut slots = SlotRows::default();
     let mut unused = locked.heads.created.clone();
@@ -149,6 +148,7 @@ pub(super) async fn write(
             expected.push((write.task_id, write.expected_version));
             tasks.push(write.expected_version, task)?;
         }
+        let first = events.data.len();
         for event in &write.events {
             events.push(event)?;
         }
@@ -156,11 +156,13 @@ pub(super) async fn write(
             commands.push(command)?;
         }
         let owner = publisher.filter(|_| !locked.relay_only.contains(&write.task_id));
-        let of_events: HashSet<Uuid> = write.events.iter().map(|event| event.event_id).collect();
-        for row in write.outbox {
-            let no_event = !of_events.contains(&row.message_id);
-            messages.push(row, owner, no_event);
-        }
+        messages.push(
+            write.task_id,
+            write.outbox,
+            owner,
+            write.expected_version,
+            &events.data[first..],
+        )?;
         slots.push(write.task_id, write.slots);
         seldom.push(
             write.timers_set,
@@ -202,14 +204,18 @@ pub(super) async fn write(
         .bind(commands.hashes)
         .bind(commands.payloads)
         .bind(commands.decided_at)
-        .bind(&messages.ids)
         .bind(&messages.task_ids)
-        .bind(&messages.keys)
-        .bind(&messages.types)
-        .bind(&messages.bodies)
+        .bind(&messages.from)
+        .bind(&messages.to)
+        .bind(&messages.ids)
+        .bind(&messages.bytes)
         .bind(&messages.owners)
-        .bind(OUTBOX_LEASE.as_secs_f64())
-        .bind(&messages.no_event);
+        .bind(&messages.said.ids)
+        .bind(&messages.said.tasks)
+        .bind(&messages.said.keys)
+        .bind(&messages.said.types)
+        .bind(&messages.said.bodies)
+        .bind(OUTBOX_LEASE.as_secs_f64());
     let (moved, positions): (i64, Option<Vec<i64>>) =
         fetch_one(conn, query, |row| Ok((nth(row, 0)?, nth(row, 1)?))).await?;
     if usize::try_from(moved) != Ok(expected.len()) {
@@ -314,53 +320,87 @@ impl Commands {
     }
 }
 
+/// Rows of the outbox, with the messages that they stand for.
 #[derive(Default)]
-struct Messages {
-    ids: Vec<Uuid>,
+struct OutboxRows {
     task_ids: Vec<Option<Uuid>>,
+    from: Vec<Option<i64>>,
+    to: Vec<Option<i64>>,
+    bytes: Vec<i32>,
+    owners: Vec<Option<Uuid>>,
+    ids: Vec<Option<Uuid>>,
+    messages: Vec<Vec<NewMessage>>,
+    said: Said,
+}
+
+/// Messages that no event stands for, for the log.
+#[derive(Default)]
+struct Said {
+    ids: Vec<Uuid>,
+    tasks: Vec<Option<Uuid>>,
     keys: Vec<String>,
     types: Vec<&'static str>,
     bodies: Vec<SharedText>,
-    owners: Vec<Option<Uuid>>,
-    /// Whether the message itself is in the log, because no event stands for it.
-    no_event: Vec<bool>,
 }
 
-impl Messages {
-    fn push(&mut self, row: NewOutboxRow, owner: Option<PublisherId>, no_event: bool) {
-        self.no_event.push(no_event);
-        self.ids.push(row.message_id);
-        self.task_ids.push(row.task_id.map(|task| task.0));
-        self.keys.push(row.routing_key);
-        self.types.push(row.message_type);
-        self.bodies.push(SharedText(row.body));
-        self.owners.push(owner.map(|owner| owner.0));
+impl Said {
+    fn push(&mut self, message: &NewMessage) {
+        self.ids.push(message.message_id);
+        self.tasks.push(message.task_id.map(|task| task.0));
+        self.keys.push(message.routing_key.clone());
+        self.types.push(message.message_type);
+        self.bodies.push(SharedText(message.body.clone()));
+    }
+}
+
+impl OutboxRows {
+    /// Adds the messages of one task. `data` are the events of the write, which follow `before`.
+    fn push(
+        &mut self,
+        task: TaskId,
+        messages: Vec<NewMessage>,
+        owner: Option<PublisherId>,
+        before: u64,
+        data: &[String],
+    ) -> Result<(), EventStoreError> {
+        for row in NewRow::of(messages) {
+            let carried = row.carried();
+            let bytes = match row.versions {
+                Some((from, to)) => {
+                    let behind = |version| usize::try_from(version - before).unwrap_or_default();
+                    let read = data.iter().take(behind(to)).skip(behind(from) - 1);
+                    read.map(String::len).sum()
+                }
+                None => carried.map_or(0, |message| message.body.len()),
+            };
+            let (from, to) = row.versions.unzip();
+            self.task_ids
+                .push(carried.map_or(Some(task), |m| m.task_id).map(|id| id.0));
+            self.from.push(from.map(signed).transpose()?);
+            self.to.push(to.map(signed).transpose()?);
+            self.bytes.push(i32::try_from(bytes).unwrap_or(i32::MAX));
+            self.owners.push(owner.map(|owner| owner.0));
+            self.ids.push(carried.map(|message| message.message_id));
+            if let Some(message) = carried {
+                self.said.push(message);
+            }
+            self.messages.push(row.messages);
+        }
+        Ok(())
     }
 
-    /// The rows that have a publisher, with their assigned positions. Positions ascend in the order
-    /// of the rows.
-    fn owned(self, positions: Vec<i64>) -> Result<Vec<OutboxRow>, EventStoreError> {
-        if positions.len() != self.ids.len() {
+    /// The messages that have a publisher, with the positions of their rows. Positions ascend in
+    /// the order of the rows.
+    fn owned(self, positions: Vec<i64>) -> Result<Vec<OutboxMessage>, EventStoreError> {
+        if positions.len() != self.messages.len() {
             return Err(EventStoreError::Other(
-                "not every message got a position".into(),
+                "not every row of the outbox got a position".into(),
             ));
         }
-        let rows = positions
-            .into_iter()
-            .enumerate()
-            .zip(self.keys)
-            .zip(self.bodies);
+        let rows = positions.into_iter().zip(self.messages).zip(self.owners);
         Ok(rows
-            .filter(|(((index, _), _), _)| self.owners[*index].is_some())
-            .map(|(((index, position), routing_key), body)| OutboxRow {
-                position,
-                message_id: self.ids[index],
-                task_id: self.task_ids[index].map(TaskId),
-                routing_key,
-                message_type: self.types[index].to_owned(),
-                body: body.0,
-                attempts: 0,
-            })
+            .filter(|(_, owner)| owner.is_some())
+            .flat_map(|((position, messages), _)| messages.into_iter().map(move |m| m.at(position)))
             .collect())
     }
 }

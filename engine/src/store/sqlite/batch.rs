@@ -8,7 +8,7 @@ use sqlx::{Sqlite, SqliteConnection, Transaction};
 
 use super::{
     super::{
-        BatchTx, CommandRow, EventStoreError, OpenBatch, OpenRequest, OpenedTask, OutboxRow,
+        BatchTx, CommandRow, EventStoreError, OpenBatch, OpenRequest, OpenedTask, OutboxMessage,
         PublisherId, TaskWrite, rows,
     },
     connection::{SqliteEventStore, commit, detached},
@@ -94,7 +94,7 @@ impl BatchTx for SqliteBatch {
     async fn commit(
         self: Box<Self>,
         writes: Vec<TaskWrite>,
-    ) -> Result<Vec<OutboxRow>, EventStoreError> {
+    ) -> Result<Vec<OutboxMessage>, EventStoreError> {
         let Self {
             mut tx,
             now,

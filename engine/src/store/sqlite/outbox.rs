@@ -9,12 +9,13 @@ use uuid::{Uuid, fmt::Hyphenated};
 
 use super::{
     super::{
-        CLAIM_BYTES_MAX, EventStoreError, FailedOutboxRow, NewOutboxRow, Outbox, OutboxRow,
-        OutboxStats, PublisherId, UnconfirmedMessage, rows,
+        CLAIM_BYTES_MAX, EventRange, EventStoreError, FailedOutboxRow, NewMessage, Outbox,
+        OutboxRow, OutboxStats, PublisherId, RangeEvents, ReleasedRow, UnconfirmedMessage,
+        outbox::CONTEXT_EVENTS, rows,
     },
     connection::{SqliteEventStore, commit, detached},
     query::{execute, fetch, fetch_one, nth},
-    rows::{array, later, micros, plain, seconds_between},
+    rows::{array, integer, later, micros, plain, seconds_between},
 };
 use crate::ids::TaskId;
 
@@ -28,8 +29,8 @@ const SAY: &str = "
     RETURNING message_id";
 
 const ENQUEUE: &str = "
-    INSERT INTO outbox (message_id, task_id, routing_key, message_type, body, created_at)
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, ?2
+    INSERT INTO outbox (task_id, message_id, bytes, created_at)
+    SELECT value ->> 1, value ->> 0, octet_length(value ->> 4), ?2
     FROM json_each(?1) WHERE true ORDER BY key";
 
 /// Whether anything can be claimed. Queried on a reading connection, so an idle relay does not
@@ -46,7 +47,7 @@ const CLAIM: &str = "
         SELECT position FROM (
             SELECT position, SUM(bytes) OVER (ORDER BY position) - bytes AS before
             FROM (
-                SELECT o.position, LENGTH(o.body) AS bytes FROM outbox AS o
+                SELECT o.position, o.bytes FROM outbox AS o
                 WHERE (o.leased_until IS NULL OR o.leased_until <= ?3) AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= ?3)
                   AND NOT EXISTS (
                       SELECT 1 FROM outbox AS older
@@ -59,41 +60,74 @@ const CLAIM: &str = "
             )
         ) WHERE before < ?5
     )
-    RETURNING position, message_id, task_id, routing_key, message_type, body, attempts";
+    RETURNING position, task_id, from_version, to_version, message_id, attempts,
+              (SELECT m.routing_key FROM log_messages AS m
+               WHERE m.message_id = outbox.message_id) AS routing_key,
+              (SELECT m.message_type FROM log_messages AS m
+               WHERE m.message_id = outbox.message_id) AS message_type,
+              (SELECT m.body FROM log_messages AS m
+               WHERE m.message_id = outbox.message_id) AS body";
 
 const CONFIRMED: &str = "DELETE FROM outbox WHERE position IN (SELECT value FROM json_each(?1))";
 
+/// A row whose first message changes has failed at that one not at all, or once.
 const RELEASE: &str = "
-    UPDATE outbox SET owner = NULL, leased_until = NULL
-    WHERE position IN (SELECT value FROM json_each(?1))";
-
-const RELEASE_FAILED: &str = "
     UPDATE outbox SET owner = NULL, leased_until = NULL,
-        attempts = attempts + 1, last_error = ?2, next_attempt_at = ?3
-    WHERE position IN (SELECT value FROM json_each(?1))";
+        attempts = iif(r.from_version > outbox.from_version, 0, attempts)
+                   + iif(?2 IS NULL, 0, 1),
+        last_error = coalesce(?2, iif(r.from_version > outbox.from_version, NULL, last_error)),
+        next_attempt_at = iif(?2 IS NULL, NULL, ?3),
+        from_version = iif(r.from_version > outbox.from_version, r.from_version,
+                           outbox.from_version)
+    FROM (SELECT value ->> 0 AS position, value ->> 1 AS from_version FROM json_each(?1)) AS r
+    WHERE outbox.position = r.position";
+
+/// Of the events before a range, only what messages name: an input may be large.
+const EVENTS_OF: &str = "
+    SELECT r.key + 1 AS n, e.stream_id, e.version, e.event_id, e.event_type, e.event_data,
+           e.metadata, e.occurred_at
+    FROM json_each(?1) AS r
+    CROSS JOIN workflow_events AS e
+        ON e.stream_id = r.value ->> 0 AND e.version BETWEEN r.value ->> 1 AND r.value ->> 2
+    UNION ALL
+    SELECT r.key + 1, e.stream_id, e.version, e.event_id, e.event_type,
+           json_remove(e.event_data, '$.input', '$.labels', '$.expected', '$.context'),
+           e.metadata, e.occurred_at
+    FROM json_each(?1) AS r
+    CROSS JOIN workflow_events AS e
+        ON e.stream_id = r.value ->> 0 AND e.version < r.value ->> 1
+    WHERE e.event_type IN (SELECT value FROM json_each(?2))";
 
 const RENEW: &str = "UPDATE outbox SET leased_until = ?2 WHERE owner = ?1";
 
 const STATS: &str = "SELECT COUNT(*), MIN(created_at) FROM outbox";
 
 const HELD: &str = "
-    SELECT position, message_id, task_id, routing_key, message_type, body, attempts
-    FROM outbox WHERE owner = ?1 AND position > ?2
-    ORDER BY position";
+    SELECT o.position, o.task_id, o.from_version, o.to_version, o.message_id, m.routing_key,
+           m.message_type, m.body, o.attempts
+    FROM outbox AS o LEFT JOIN log_messages AS m ON m.message_id = o.message_id
+    WHERE o.owner = ?1 AND o.position > ?2
+    ORDER BY o.position";
 
 const FAILED: &str = "
-    SELECT position, message_id, task_id, routing_key, message_type, body, attempts, last_error
-    FROM outbox WHERE attempts > 0
-    ORDER BY position
+    SELECT o.position, o.task_id, o.from_version, o.to_version, o.message_id, m.routing_key,
+           m.message_type, m.body, o.attempts, o.last_error
+    FROM outbox AS o LEFT JOIN log_messages AS m ON m.message_id = o.message_id
+    WHERE o.attempts > 0
+    ORDER BY o.position
     LIMIT ?1";
 
-const UNCONFIRMED: &str = "SELECT attempts, last_error FROM outbox WHERE message_id = ?1";
+/// Of a row, only the first message has been tried.
+const UNCONFIRMED: &str = "
+    SELECT iif(from_version = ?2, attempts, 0) AS attempts,
+           iif(from_version = ?2, last_error, NULL) AS last_error
+    FROM outbox WHERE task_id = ?1 AND from_version <= ?2 AND to_version >= ?2";
 
 /// Adds messages that no event stands for to the log, unless they are in it; returns the ids of the
 /// new ones.
 pub(super) async fn say(
     connection: &mut SqliteConnection,
-    messages: impl Iterator<Item = &NewOutboxRow>,
+    messages: impl Iterator<Item = &NewMessage>,
 ) -> Result<HashSet<Uuid>, EventStoreError> {
     let rows = columns(messages)?;
     if rows.is_empty() {
@@ -109,11 +143,11 @@ pub(super) async fn say(
 /// Adds messages to the log and to the outbox, leased to no publisher; known ids are left unchanged.
 pub(super) async fn enqueue(
     connection: &mut SqliteConnection,
-    messages: &[NewOutboxRow],
+    messages: &[NewMessage],
     now: DateTime<Utc>,
 ) -> Result<(), EventStoreError> {
     let new = say(connection, messages.iter()).await?;
-    let is_new = |message: &&NewOutboxRow| new.contains(&message.message_id);
+    let is_new = |message: &&NewMessage| new.contains(&message.message_id);
     let rows = columns(messages.iter().filter(is_new))?;
     if rows.is_empty() {
         return Ok(());
@@ -125,7 +159,7 @@ pub(super) async fn enqueue(
 type MessageColumns<'m> = (Uuid, Option<TaskId>, &'m str, &'static str, &'m str);
 
 fn columns<'m>(
-    messages: impl Iterator<Item = &'m NewOutboxRow>,
+    messages: impl Iterator<Item = &'m NewMessage>,
 ) -> Result<Vec<MessageColumns<'m>>, EventStoreError> {
     messages
         .map(|message| {
@@ -142,11 +176,11 @@ fn columns<'m>(
 
 #[async_trait]
 impl Outbox for SqliteEventStore {
-    async fn enqueue(&self, rows: Vec<NewOutboxRow>) -> Result<(), EventStoreError> {
+    async fn enqueue(&self, messages: Vec<NewMessage>) -> Result<(), EventStoreError> {
         let store = self.clone();
         detached(async move {
             let mut tx = store.begin().await?;
-            enqueue(&mut tx, &rows, store.now()).await?;
+            enqueue(&mut tx, &messages, store.now()).await?;
             commit(tx).await
         })
         .await
@@ -181,6 +215,21 @@ impl Outbox for SqliteEventStore {
         .await
     }
 
+    async fn events_of(
+        &self,
+        ranges: &[EventRange],
+    ) -> Result<Vec<Result<RangeEvents, EventStoreError>>, EventStoreError> {
+        let wanted: Vec<_> = ranges
+            .iter()
+            .map(|range| (range.task_id, integer(range.from), integer(range.to)))
+            .collect();
+        let query = sqlx::query(EVENTS_OF)
+            .bind(array(&wanted)?)
+            .bind(array(&CONTEXT_EVENTS)?);
+        let found = self.fetch(query, |row| Ok((nth::<i64>(row, 0)?, rows::event(row))));
+        Ok(RangeEvents::by_range(ranges, found.await?))
+    }
+
     async fn confirmed(&self, positions: &[i64]) -> Result<(), EventStoreError> {
         if positions.is_empty() {
             return Ok(());
@@ -191,20 +240,21 @@ impl Outbox for SqliteEventStore {
 
     async fn release(
         &self,
-        positions: &[i64],
+        released: &[ReleasedRow],
         failed: Option<(String, Duration)>,
     ) -> Result<(), EventStoreError> {
-        if positions.is_empty() {
+        if released.is_empty() {
             return Ok(());
         }
-        let positions = array(positions)?;
-        let query = match failed {
-            None => sqlx::query(RELEASE).bind(positions),
-            Some((error, delay)) => sqlx::query(RELEASE_FAILED)
-                .bind(positions)
-                .bind(error.replace('\0', "\u{fffd}"))
-                .bind(later(self.now(), delay)),
-        };
+        let rows: Vec<_> = released
+            .iter()
+            .map(|row| (row.position, row.from_version.map(integer)))
+            .collect();
+        let (error, delay) = failed.unzip();
+        let query = sqlx::query(RELEASE)
+            .bind(array(&rows)?)
+            .bind(error.map(|error| error.replace('\0', "\u{fffd}")))
+            .bind(later(self.now(), delay.unwrap_or_default()));
         self.execute(query).await
     }
 
@@ -252,9 +302,12 @@ impl Outbox for SqliteEventStore {
 
     async fn unconfirmed(
         &self,
-        message: Uuid,
+        task: TaskId,
+        version: u64,
     ) -> Result<Option<UnconfirmedMessage>, EventStoreError> {
-        let query = sqlx::query(UNCONFIRMED).bind(message.hyphenated());
+        let query = sqlx::query(UNCONFIRMED)
+            .bind(task.0.hyphenated())
+            .bind(integer(version));
         self.fetch_optional(query, rows::unconfirmed).await
     }
 }

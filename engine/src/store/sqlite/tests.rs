@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        CommandRecord, EventStore, EventStoreError, LogPosition, NewOutboxRow, OpenRequest, Outbox,
+        CommandRecord, EventStore, EventStoreError, LogPosition, NewMessage, OpenRequest, Outbox,
         PublisherId, Rebuild, RecordedOutcome, SnapshotRow, TaskIndex, TaskRow, TaskWrite, Verdict,
         WorkflowConfigStore, revision_id,
     },
@@ -112,9 +112,10 @@ fn write(
         expected_version,
         outbox: events
             .iter()
-            .map(|event| NewOutboxRow {
+            .map(|event| NewMessage {
                 message_id: event.event_id,
                 task_id: Some(task_id),
+                version: Some(event.version),
                 routing_key: "step.completed.w.s".to_owned(),
                 message_type: "step.completed",
                 body: Arc::from("{}"),
@@ -182,7 +183,7 @@ async fn what_was_committed_is_there_after_reopening() {
         state
     );
     assert_eq!(state[&task(1)].version, 3);
-    assert_eq!(second.outbox_stats().await.unwrap().pending, 3);
+    assert_eq!(second.outbox_stats().await.unwrap().pending, 1);
     let mut found = TaskIndex::task(&second, task(1)).await.unwrap().unwrap();
     found.labels.remove("k2");
     found.labels.remove("k3");

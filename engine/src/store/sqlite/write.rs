@@ -1,16 +1,16 @@
 //! The writes of a commit, one statement per table.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use sqlx::{SqliteConnection, error::DatabaseError};
-use uuid::{Uuid, fmt::Hyphenated};
+use uuid::Uuid;
 
 use super::{
     super::{
-        CommandRecord, Draft, EventStoreError, NewOutboxRow, OUTBOX_LEASE, OutboxRow, PublisherId,
-        SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite, Timer, rows::checksum,
-        workflows::hex,
+        CommandRecord, Draft, EventStoreError, OUTBOX_LEASE, OutboxMessage, PublisherId,
+        SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite, Timer, outbox::NewRow,
+        rows::checksum, workflows::hex,
     },
     heads::Head,
     outbox::say,
@@ -49,11 +49,15 @@ const COMMANDS: &str = "
 
 const OUTBOX: &str = "
     INSERT INTO outbox
-        (message_id, task_id, routing_key, message_type, body, created_at, owner, leased_until)
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, ?2,
-           iif(value ->> 5, ?3, NULL), iif(value ->> 5, ?4, NULL)
+        (task_id, from_version, to_version, message_id, bytes, created_at, owner, leased_until)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3,
+           coalesce(value ->> 4, (
+               SELECT sum(octet_length(e.event_data)) FROM workflow_events AS e
+               WHERE e.stream_id = value ->> 0
+                 AND e.version BETWEEN value ->> 1 AND value ->> 2), 0),
+           ?2, iif(value ->> 5, ?3, NULL), iif(value ->> 5, ?4, NULL)
     FROM json_each(?1) ORDER BY key
-    RETURNING position, message_id";
+    RETURNING position";
 
 const UNSET_TIMERS: &str = "DELETE FROM timers WHERE id IN (SELECT value FROM json_each(?1))";
 
@@ -89,7 +93,7 @@ pub(super) async fn all(
     heads: &HashMap<TaskId, Head>,
     publisher: Option<PublisherId>,
     now: DateTime<Utc>,
-) -> Result<Vec<OutboxRow>, EventStoreError> {
+) -> Result<Vec<OutboxMessage>, EventStoreError> {
     events(connection, writes).await?;
     tasks(
         connection,
@@ -252,63 +256,48 @@ async fn outbox(
     heads: &HashMap<TaskId, Head>,
     publisher: Option<PublisherId>,
     now: DateTime<Utc>,
-) -> Result<Vec<OutboxRow>, EventStoreError> {
-    let messages: Vec<(&NewOutboxRow, bool)> = writes
-        .iter()
-        .flat_map(|write| &write.outbox)
-        .map(|message| {
-            let relay_only = message
-                .task_id
-                .is_some_and(|task| heads.get(&task).is_none_or(|head| head.relay_only));
-            (message, publisher.is_some() && !relay_only)
-        })
-        .collect();
-    if messages.is_empty() {
+) -> Result<Vec<OutboxMessage>, EventStoreError> {
+    let mut rows = Vec::new();
+    let mut messages = Vec::new();
+    for write in writes {
+        let relay_only = heads.get(&write.task_id).is_none_or(|head| head.relay_only);
+        let leased = publisher.is_some() && !relay_only;
+        for row in NewRow::of(write.outbox.clone()) {
+            let carried = row.carried();
+            let (from, to) = row.versions.unzip();
+            rows.push((
+                carried.map_or(Some(write.task_id), |message| message.task_id),
+                from.map(integer),
+                to.map(integer),
+                carried.map(|message| message.message_id),
+                carried.map(|message| message.body.len()),
+                leased,
+            ));
+            messages.push((row.messages, leased));
+        }
+    }
+    if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let events = writes.iter().flat_map(|write| &write.events);
-    let of_events: HashSet<Uuid> = events.map(|event| event.event_id).collect();
-    let no_event = messages
-        .iter()
-        .map(|(message, _)| *message)
-        .filter(|message| !of_events.contains(&message.message_id));
-    say(connection, no_event).await?;
-    let rows = messages
-        .iter()
-        .map(|(message, claimed)| {
-            Ok((
-                message.message_id,
-                message.task_id,
-                plain(&message.routing_key)?,
-                message.message_type,
-                plain(&message.body)?,
-                claimed,
-            ))
-        })
-        .collect::<Result<Vec<_>, EventStoreError>>()?;
+    let no_event = writes.iter().flat_map(|write| &write.outbox);
+    say(
+        connection,
+        no_event.filter(|message| message.version.is_none()),
+    )
+    .await?;
     let query = sqlx::query(OUTBOX)
         .bind(array(&rows)?)
         .bind(micros(now))
         .bind(publisher.map(|publisher| publisher.0.hyphenated()))
         .bind(micros(now + OUTBOX_LEASE));
-    let positions = fetch(connection, query, |row| {
-        Ok((nth::<Hyphenated>(row, 1)?.into_uuid(), nth(row, 0)?))
-    });
-    let positions: HashMap<Uuid, i64> = positions.await?.into_iter().collect();
-    Ok(messages
+    let mut positions: Vec<i64> = fetch(connection, query, |row| nth(row, 0)).await?;
+    // RETURNING guarantees no order; positions ascend in the order of the rows.
+    positions.sort_unstable();
+    Ok(positions
         .into_iter()
-        .filter(|(_, claimed)| *claimed)
-        .filter_map(|(message, _)| {
-            Some(OutboxRow {
-                position: *positions.get(&message.message_id)?,
-                message_id: message.message_id,
-                task_id: message.task_id,
-                routing_key: message.routing_key.clone(),
-                message_type: message.message_type.to_owned(),
-                body: message.body.clone(),
-                attempts: 0,
-            })
-        })
+        .zip(messages)
+        .filter(|(_, (_, leased))| *leased)
+        .flat_map(|(position, (messages, _))| messages.into_iter().map(move |m| m.at(position)))
         .collect())
 }
 

@@ -410,10 +410,16 @@ async fn claims_at_once_do_not_split_a_task() {
         return;
     };
     for n in 0..10 {
-        let events = started("flow", &[])
-            .into_iter()
-            .chain((0..8).map(|n| annotated(json!(n))));
-        append(&fresh.store, numbered(n), None, events.collect()).await;
+        append(&fresh.store, numbered(n), None, started("flow", &[])).await;
+        for answer in 0..8 {
+            append(
+                &fresh.store,
+                numbered(n),
+                None,
+                vec![annotated(json!(answer))],
+            )
+            .await;
+        }
     }
     let mut relays = Vec::new();
     for n in 0..4 {

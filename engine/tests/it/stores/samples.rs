@@ -11,7 +11,7 @@ use glyph_workflow_engine::{
     ids::{CommandId, LogId, Slug, TaskId, UserId},
     state::{AnnotationData, Slots, WorkflowSnapshot},
     store::{
-        CommandRecord, EventStore, NewOutboxRow, OpenBatch, OpenRequest, OpenedTask, OutboxRow,
+        CommandRecord, EventStore, NewMessage, OpenBatch, OpenRequest, OpenedTask, OutboxMessage,
         PublisherId, RecordedOutcome, SnapshotRow, Store, TaskRow, TaskWrite, WorkflowConfigStore,
     },
 };
@@ -184,7 +184,7 @@ pub(super) async fn append(
     task: TaskId,
     publisher: Option<PublisherId>,
     events: Vec<WorkflowEvent>,
-) -> Vec<OutboxRow> {
+) -> Vec<OutboxMessage> {
     append_with(store, task, publisher, events, |_, _| {}).await
 }
 
@@ -195,7 +195,7 @@ pub(super) async fn append_with(
     publisher: Option<PublisherId>,
     events: Vec<WorkflowEvent>,
     more: impl FnOnce(&mut TaskWrite, Option<&WorkflowSnapshot>),
-) -> Vec<OutboxRow> {
+) -> Vec<OutboxMessage> {
     let mut batch = open(store, &[task], publisher).await;
     let state = fold(batch.take_task(task));
     let (mut write, state) = write_on(state, task, batch.now, events);
@@ -212,14 +212,18 @@ pub(super) fn snapshot_of(state: &WorkflowSnapshot) -> SnapshotRow {
     }
 }
 
-pub(super) fn message_of(event: &StoredEvent) -> NewOutboxRow {
-    message(event.event_id, Some(event.task_id))
+pub(super) fn message_of(event: &StoredEvent) -> NewMessage {
+    NewMessage {
+        version: Some(event.version),
+        ..message(event.event_id, Some(event.task_id))
+    }
 }
 
-pub(super) fn message(message_id: Uuid, task_id: Option<TaskId>) -> NewOutboxRow {
-    NewOutboxRow {
+pub(super) fn message(message_id: Uuid, task_id: Option<TaskId>) -> NewMessage {
+    NewMessage {
         message_id,
         task_id,
+        version: None,
         routing_key: "step.completed.flow.annotate".to_owned(),
         message_type: "step.completed",
         body: format!("{{\"id\":\"{message_id}\"}}").into(),

@@ -5,9 +5,10 @@ use std::{sync::Arc, time::Duration};
 use axum::http::StatusCode;
 use glyph_worker::settings::Tokens;
 use glyph_workflow_engine::{
-    Effect, WorkflowOrchestrator,
+    Effect, WorkflowEvent, WorkflowOrchestrator,
     command::{Command, CommandEnvelope, EffectOutcome, FireTimer, Outcome},
-    store::{MemoryStore, Outbox, PublisherId, TimerLane, TimerQueue},
+    ids::TaskId,
+    store::{EventStore, MemoryStore, Outbox, PublisherId, ReleasedRow, TimerLane, TimerQueue},
     timer_command_id,
 };
 use serde_json::{Value, json};
@@ -166,18 +167,26 @@ async fn a_job_says_whether_a_queue_has_taken_it() {
         .claim(relay, Duration::from_mins(1), 100)
         .await
         .unwrap();
-    let job = rows
+    let id = TaskId(task);
+    let row = rows.iter().find(|row| row.task_id == Some(id)).unwrap();
+    let stream = store.events(id, 0, 100).await.unwrap().events;
+    let job = stream
         .iter()
-        .find(|row| row.message_type == "job.requested")
+        .find(|event| matches!(event.event, WorkflowEvent::HandlerRequested(_)))
         .unwrap();
-    assert_eq!(waiting["job"]["message_id"], job.message_id.to_string());
+    assert_eq!(waiting["job"]["message_id"], job.event_id.to_string());
+    // What comes before the job is confirmed; the job itself is refused.
+    let refused = ReleasedRow {
+        position: row.position,
+        from_version: Some(job.version),
+    };
     let failed = Some(("no queue is bound".to_owned(), Duration::ZERO));
-    store.release(&[job.position], failed).await.unwrap();
+    store.release(&[refused], failed).await.unwrap();
     let (waiting, reason) = waits(&server, task).await;
     assert_eq!(waiting["job"]["attempts"], 1);
     assert!(reason.contains("no queue has taken its job"), "{reason}");
 
-    store.confirmed(&[job.position]).await.unwrap();
+    store.confirmed(&[row.position]).await.unwrap();
     let (waiting, reason) = waits(&server, task).await;
     assert_eq!(waiting["job"]["taken"], true);
     assert!(reason.contains("a queue has taken its job"), "{reason}");

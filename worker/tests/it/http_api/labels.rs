@@ -103,10 +103,9 @@ impl Scene {
             assert_message(&body);
             body
         };
-        let rows = rows
-            .iter()
-            .filter(|row| row.message_type == "answer.revised");
-        rows.map(|row| read(&row.body)).collect()
+        let carried = rows.iter().filter_map(|row| row.content.carried());
+        let told = carried.filter(|message| message.message_type == "answer.revised");
+        told.map(|message| read(&message.body)).collect()
     }
 
     fn projector(&self) -> LabelsProjector {

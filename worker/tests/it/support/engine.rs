@@ -14,7 +14,7 @@ use glyph_worker::{
     wire::CloudEventMessages,
 };
 use glyph_workflow_engine::{
-    BatchReport, OrchestrationError, WorkflowOrchestrator,
+    BatchReport, MessageBuilder, OrchestrationError, WorkflowOrchestrator,
     command::{Command, CommandEnvelope, Outcome, Undecided},
     store::{EventStoreError, MemoryStore, PublisherId},
 };
@@ -138,6 +138,10 @@ impl CommandProcessor for Unruly {
 
     async fn store_answers(&self) -> bool {
         self.answers.load(Ordering::SeqCst)
+    }
+
+    fn messages(&self) -> Arc<dyn MessageBuilder> {
+        self.orchestrator.messages()
     }
 }
 
