@@ -14,11 +14,10 @@ use tokio::time::Instant;
 use super::{job::Job, sizing::batch_len};
 use crate::broker::Receipt;
 
-/// How long a batch waits for the locks of its tasks: as long as the lane's other commands may be kept
-/// back.
-pub const LOCK_WAIT: Duration = Duration::from_millis(300);
-/// Beyond this time commands are set aside. Longer than the batch of another worker takes, which is
-/// the usual holder of a lock.
+/// How long a batch waits for the locks of its tasks: so long the lane's other commands may be kept
+/// back. Longer than full batches of other workers take, which usually hold them.
+pub const LOCK_WAIT: Duration = Duration::from_millis(500);
+/// Beyond this time commands are set aside. Longer than the slowest batch of another worker takes.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// From a failed try to the next one, at first; it doubles.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
