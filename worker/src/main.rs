@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// What a burst has freed goes back to the system, however many threads had it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     glyph_worker::cli::main(std::env::args_os())
 }

@@ -1,5 +1,7 @@
 //! The log of all events, and the annotator models learned from it.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -9,7 +11,7 @@ use uuid::Uuid;
 use super::error::EventStoreError;
 use crate::{
     events::{LogPosition, StoredEvent},
-    ids::{StepId, WorkflowId},
+    ids::{StepId, TaskId, WorkflowId},
 };
 
 /// An event in the order of the log.
@@ -23,6 +25,38 @@ pub struct LogEntry {
     pub started_at: DateTime<Utc>,
     /// The event.
     pub event: StoredEvent,
+}
+
+/// A message in the log, which no event stands for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoggedMessage {
+    /// Its id.
+    pub message_id: Uuid,
+    /// The task whose message order applies.
+    pub task_id: Option<TaskId>,
+    /// The routing key without prefix.
+    pub routing_key: String,
+    /// The message's kind, as `goal.completed`.
+    pub message_type: String,
+    /// The whole body.
+    pub body: Arc<str>,
+}
+
+/// The messages of the log that no event stands for.
+#[async_trait]
+pub trait MessageLog: Send + Sync {
+    /// The end of the log: whatever is there now is at this position or before it, and what comes is
+    /// after it.
+    async fn log_end(&self) -> Result<LogPosition, EventStoreError>;
+
+    /// At most `limit` messages without an event after a position and up to another one, in the order
+    /// of the log.
+    async fn logged_messages(
+        &self,
+        after: LogPosition,
+        through: LogPosition,
+        limit: u32,
+    ) -> Result<Vec<(LogPosition, LoggedMessage)>, EventStoreError>;
 }
 
 /// A filter for events of the log.

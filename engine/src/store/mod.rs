@@ -52,7 +52,10 @@ pub use jobs::{
     ENDED_JOBS_MAX, JobCounts, JobItem, JobItemOutcome, JobItemState, JobRow, JobState, JobStore,
     JobWrite, NewJob, NewJobItem,
 };
-pub use log::{EventPage, LogEntry, LogFilter, LogPage, ModelCheckpoint, ReliabilityStore};
+pub use log::{
+    EventPage, LogEntry, LogFilter, LogPage, LoggedMessage, MessageLog, ModelCheckpoint,
+    ReliabilityStore,
+};
 pub use memory::{Clock, MemoryStore};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use migrations::MigrationFile;
@@ -94,6 +97,7 @@ pub trait Store:
     + ProjectionStore
     + Rebuild
     + Deployment
+    + MessageLog
 {
 }
 
@@ -111,5 +115,6 @@ impl<T> Store for T where
         + ProjectionStore
         + Rebuild
         + Deployment
+        + MessageLog
 {
 }

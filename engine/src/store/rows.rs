@@ -11,9 +11,9 @@ use uuid::Uuid;
 use super::{
     AnnotatorPause, CarriedMessage, CommandRow, Draft, EventRange, EventStoreError,
     FailedOutboxRow, GoalActionRow, GoalActionStatus, JobCounts, JobItem, JobItemState, JobRow,
-    JobState, LogEntry, LogPosition, ModelCheckpoint, NewGoalAction, OutboxContent, OutboxRow,
-    PeopleSeen, RecordedOutcome, StepWithOpenSlots, TaskRow, Timer, TimerKind, UnconfirmedMessage,
-    WorkflowPause, WorkflowRow,
+    JobState, LogEntry, LogPosition, LoggedMessage, ModelCheckpoint, NewGoalAction, OutboxContent,
+    OutboxRow, PeopleSeen, RecordedOutcome, StepWithOpenSlots, TaskRow, Timer, TimerKind,
+    UnconfirmedMessage, WorkflowPause, WorkflowRow,
 };
 use crate::{
     config::WorkflowConfig,
@@ -262,6 +262,21 @@ pub(super) fn log_entry(row: &impl Record) -> Result<LogEntry, EventStoreError> 
         started_at: columns.time("started_at")?,
         event: event(row)?,
     })
+}
+
+/// A message of the log, with its position.
+pub(super) fn logged_message(
+    row: &impl Record,
+) -> Result<(LogPosition, LoggedMessage), EventStoreError> {
+    let columns = Columns::of("log_messages", row);
+    let message = LoggedMessage {
+        message_id: columns.uuid("message_id")?,
+        task_id: columns.opt_task("task_id")?,
+        routing_key: columns.string("routing_key")?,
+        message_type: columns.string("message_type")?,
+        body: columns.text("body")?.into(),
+    };
+    Ok((columns.log_position()?, message))
 }
 
 /// The position of an event that was examined, and the event if it belongs to `workflow`.

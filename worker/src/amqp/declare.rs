@@ -1,5 +1,7 @@
 //! Declares everything that the [`Topology`] names, tells what of it is missing, and deletes it.
 
+use std::time::Duration;
+
 use lapin::{
     Channel, ExchangeKind,
     options::{
@@ -10,6 +12,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::{
     AmqpSettings,
@@ -18,6 +21,9 @@ use super::{
     topology::{DELIVERY_LIMIT, Topology},
 };
 use crate::broker::{BrokerError, CommandQueue, RetryDelay};
+
+/// How long a verb waits for everything that it asks of the broker.
+const DECLARE_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// What a declaration found and made. Names are as operators write them: `queue glyph.dead`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -207,9 +213,15 @@ async fn with_link<T>(
     work: impl AsyncFnOnce(&Link) -> Result<T, BrokerError>,
 ) -> Result<T, BrokerError> {
     let link = Link::open(settings, "topology").await?;
-    let done = work(&link).await;
+    // Some requests of the client never end once their connection has.
+    let done = timeout(DECLARE_TIMEOUT, work(&link)).await;
     link.close().await;
-    done
+    done.unwrap_or_else(|_| {
+        Err(BrokerError::Unconfirmed {
+            action: "what was asked of its exchanges and queues".to_owned(),
+            seconds: DECLARE_TIMEOUT.as_secs(),
+        })
+    })
 }
 
 async fn delete_queue(link: &Link, name: &str) -> Result<(), BrokerError> {

@@ -403,7 +403,10 @@ impl Drop for Abandoned<'_> {
 /// Copies of commands must reach a queue: the original is acked once they have.
 fn must_arrive(topology: &Topology, publication: &Publication) -> bool {
     match publication.destination {
-        Destination::Commands | Destination::Dead | Destination::Retry(_) => true,
+        Destination::Commands
+        | Destination::Dead
+        | Destination::Retry(_)
+        | Destination::Queue(_) => true,
         Destination::Events => publication.mandatory && topology.has_event_queues(),
         Destination::Reply(_) => false,
     }
@@ -502,7 +505,7 @@ fn address(topology: &Topology, publication: &Publication) -> Result<Addressed, 
         Destination::Events => (topology.events(), key.to_owned()),
         Destination::Commands => (topology.commands(), key.to_owned()),
         Destination::Dead => (topology.dead(), key.to_owned()),
-        Destination::Reply(queue) => (String::new(), queue.clone()),
+        Destination::Reply(queue) | Destination::Queue(queue) => (String::new(), queue.clone()),
         Destination::Retry(delay) => {
             let routable = topology.routable(key, &publication.message_type);
             if routable != key {

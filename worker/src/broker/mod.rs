@@ -192,6 +192,8 @@ pub enum Destination {
     Retry(RetryDelay),
     /// The queue that a producer named in `reply_to`.
     Reply(String),
+    /// The queue that an operator named, which must exist.
+    Queue(String),
 }
 
 /// The rungs of the retry ladder.

@@ -7,9 +7,10 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use super::{
     annotator::AnnotatorVerb, assignment::AssignmentVerb, backtest, backtest::BacktestArgs,
     bench::BenchArgs, config::ConfigVerb, dead_letter::DeadLetterVerb, demo::DemoArgs,
-    goal::GoalVerb, job::JobVerb, labels::LabelsVerb, needs, outbox::OutboxVerb, output::Format,
-    publish::PublishArgs, rebuild::RebuildArgs, rejected::RejectedVerb, settings, task::TaskVerb,
-    topology::TopologyVerb, worker::WorkerArgs, workflow::WorkflowVerb,
+    events::EventsVerb, goal::GoalVerb, job::JobVerb, labels::LabelsVerb, needs,
+    outbox::OutboxVerb, output::Format, publish::PublishArgs, rebuild::RebuildArgs,
+    rejected::RejectedVerb, settings, task::TaskVerb, topology::TopologyVerb, worker::WorkerArgs,
+    workflow::WorkflowVerb,
 };
 use crate::settings::SettingsFlags;
 
@@ -63,6 +64,9 @@ pub enum Verb {
     /// List, show, edit, replay and drop commands that could not be read or decided
     #[command(subcommand)]
     DeadLetter(DeadLetterVerb),
+    /// Print the log as it grows, and send messages of it again
+    #[command(subcommand)]
+    Events(EventsVerb),
     /// List messages that the broker has refused
     #[command(subcommand)]
     Outbox(OutboxVerb),

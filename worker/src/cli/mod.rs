@@ -15,6 +15,7 @@ mod diagnostics;
 mod dry_run;
 mod edit;
 mod error;
+mod events;
 mod expanded;
 mod explain;
 mod files;

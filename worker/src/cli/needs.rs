@@ -40,6 +40,11 @@ const NEEDS: &[(&str, &str)] = &[
     ),
     ("dead-letter show", BROKER),
     ("demo", NOTHING),
+    (
+        "events replay",
+        "the database, SELECT alone; the broker, with the right to publish to the queue",
+    ),
+    ("events tail", READ),
     ("goal list", READ),
     ("goal show", READ),
     ("job list", READ),

@@ -70,6 +70,11 @@ impl Output {
         print(&line);
     }
 
+    /// Prints a line of a stream of results, the same in every format.
+    pub fn line(text: &str) {
+        print(text);
+    }
+
     /// Why a part of what was printed has not been written, in a sentence.
     pub fn unwritten() -> Option<String> {
         let why = UNWRITTEN.get()?;

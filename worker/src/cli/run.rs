@@ -8,8 +8,8 @@ use std::{
 
 use super::{
     Cli, CliError, Format, Output, annotator, arguments::Verb, assignment, backtest, bench, config,
-    dead_letter, demo, goal, job, labels, migrate, outbox, output::note_failure, publish, rebuild,
-    rejected, restore, settings, task, topology, worker, workflow,
+    dead_letter, demo, events, goal, job, labels, migrate, outbox, output::note_failure, publish,
+    rebuild, rejected, restore, settings, task, topology, worker, workflow,
 };
 use crate::{settings::Settings, telemetry};
 
@@ -88,6 +88,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Verb::Task(verb) => task::run(verb, &settings, output).await,
         Verb::Publish(args) => publish::run(&args, &settings, output).await,
         Verb::DeadLetter(verb) => dead_letter::run(verb, &settings, output).await,
+        Verb::Events(verb) => events::run(verb, &settings, output).await,
         Verb::Outbox(verb) => outbox::run(verb, &settings, output).await,
         Verb::Topology(verb) => topology::run(verb, &settings, output).await,
         Verb::Rejected(verb) => rejected::run(verb, &settings, output).await,

@@ -57,7 +57,9 @@ impl EmbeddedPublisher {
             Destination::Events => self.queue.publish(Exchange::Events, messages).await,
             Destination::Commands => self.queue.publish(Exchange::Commands, messages).await,
             Destination::Dead => self.send_all(DEAD, messages).await,
-            Destination::Reply(queue) => self.send_all(queue, messages).await,
+            Destination::Reply(queue) | Destination::Queue(queue) => {
+                self.send_all(queue, messages).await
+            }
             Destination::Retry(delay) => {
                 self.delay(messages, Duration::from_secs(delay.seconds()))
                     .await?;

@@ -23,7 +23,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    operations::{backtest::BacktestFailure, labels::LabelsError, migration::MigrationError},
+    operations::{
+        backtest::BacktestFailure, feed::FeedError, labels::LabelsError, migration::MigrationError,
+    },
     telemetry,
     wire::{Unreadable, UnreadableCode},
 };
@@ -220,6 +222,17 @@ impl From<EventStoreError> for Problem {
         }
         tracing::error!(error = telemetry::chain(&error), "the store failed");
         Self::internal()
+    }
+}
+
+impl From<FeedError> for Problem {
+    fn from(error: FeedError) -> Self {
+        match error {
+            FeedError::Store(error) => error.into(),
+            error @ (FeedError::Unbuilt { .. } | FeedError::Body { .. }) => {
+                EventStoreError::Other(error.into()).into()
+            }
+        }
     }
 }
 

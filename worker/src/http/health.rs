@@ -105,6 +105,11 @@ impl Health {
         });
     }
 
+    /// Whether the process takes no commands any more because it is about to end.
+    pub fn is_draining(&self) -> bool {
+        !self.readiness.borrow().intake.ready
+    }
+
     /// The current readiness, and every change.
     pub fn watch(&self) -> watch::Receiver<Readiness> {
         self.readiness.subscribe()

@@ -14,6 +14,7 @@ mod backtests;
 mod commands;
 mod docs;
 mod error;
+mod feed;
 mod goals;
 mod health;
 mod labels;

@@ -34,7 +34,7 @@ use super::{
     assignments::ClaimAnswer,
     backtests, commands,
     commands::{NextStep, WorkResult},
-    goals,
+    feed, goals,
     goals::{CompletionResult, GoalList},
     health::{Liveness, ReadinessDocument, livez, readyz},
     labels, log, migration,
@@ -145,6 +145,7 @@ fn operations() -> Vec<Operation> {
     all.extend(annotator_reports::operations());
     all.extend(labels::operations());
     all.extend(backtests::operations());
+    all.extend(feed::operations());
     all.push(
         Operation::get("/api/v1/goals", "list_goals", goals::list)
             .summary("Progress of all goals")

@@ -9,6 +9,7 @@ pub mod answers;
 pub mod assignments;
 pub mod backtest;
 pub mod explain;
+pub mod feed;
 pub mod goals;
 pub mod import;
 pub mod labels;

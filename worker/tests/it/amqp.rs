@@ -215,9 +215,13 @@ async fn with_world(test: impl AsyncFnOnce(World)) {
         connection: Arc::new(connection),
     };
     let outcome = AssertUnwindSafe(test(world.clone())).catch_unwind().await;
-    world.remove_names().await;
-    // The client may report channels that were closed by a refusal; the result is the same.
-    let _ = world.connection.close(200, "OK".into()).await;
+    // The client may report channels that were closed by a refusal, and a farewell may never end; the
+    // result is the same.
+    let farewell = async {
+        world.remove_names().await;
+        world.connection.close(200, "OK".into()).await
+    };
+    let _ = timeout(DEADLINE, farewell).await;
     if let Err(failure) = outcome {
         std::panic::resume_unwind(failure);
     }

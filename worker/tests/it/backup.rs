@@ -282,3 +282,66 @@ async fn a_worker_does_not_start_on_tables_that_do_not_fit_the_log() {
     services.store.check_whole().await.unwrap();
     services.remove().await;
 }
+
+/// A consumer that begins late gets what others got, from the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_sent_again_as_they_were() {
+    let services = Services::new().await;
+    services
+        .orchestrator()
+        .create_workflow(WORKFLOW)
+        .await
+        .unwrap();
+    let mut worker = services.worker_process().spawn().unwrap();
+    let tap = services.tap().await;
+    services.send(&work(0..4)).await;
+    reached(&services.store, 1).await;
+    services.outbox_empty().await;
+    worker.start_kill().unwrap();
+    worker.wait().await.unwrap();
+    let sent = services.take(&tap).await;
+
+    let nowhere = services
+        .process(&["events", "replay", "--to", "nowhere"])
+        .output()
+        .await
+        .unwrap();
+    let told = String::from_utf8(nowhere.stderr).unwrap();
+    assert!(
+        told.contains("nowhere") && told.contains("--from 0.0"),
+        "{told}"
+    );
+    let told =
+        run(&mut services.process(&["events", "replay", "--to", &tap, "--output", "json"])).await;
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let again = services.take(&tap).await;
+    assert_eq!(told["sent"], again.len());
+    let by_id = |taken: Vec<Taken>| -> std::collections::BTreeMap<String, Vec<u8>> {
+        let id = |taken: &Taken| taken.properties.message_id().as_ref().unwrap().to_string();
+        taken
+            .into_iter()
+            .map(|taken| (id(&taken), taken.body))
+            .collect()
+    };
+    // A message that was still to be published when the worker ended may be there as well.
+    let again = by_id(again);
+    for (id, body) in by_id(sent) {
+        assert_eq!(again.get(&id), Some(&body), "{id}");
+    }
+
+    // From where it ended there is nothing; `tail` prints one line for each event.
+    let through = told["through"].as_str().unwrap();
+    let rest = run(&mut services.process(&["events", "tail", "--from", through])).await;
+    assert_eq!(rest, "");
+    let arguments = [
+        "events",
+        "tail",
+        "--type",
+        "workflow_started",
+        "--workflow",
+        "counted",
+    ];
+    let started = run(&mut services.process(&arguments)).await;
+    assert_eq!(started.lines().count(), 4);
+    services.remove().await;
+}

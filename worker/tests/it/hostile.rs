@@ -36,7 +36,6 @@ fn bounded(seconds: u32, arguments: &[&str]) -> Command {
         // Threads reserve address space in proportion to the cores, which is not what is measured
         // here.
         .env("TOKIO_WORKER_THREADS", "2")
-        .env("MALLOC_ARENA_MAX", "2")
         .env("NO_COLOR", "1")
         .stdin(Stdio::null());
     command

@@ -6,6 +6,7 @@ mod backtests;
 mod browsers;
 mod claims;
 mod explain;
+mod feed;
 mod gold;
 mod labels;
 mod log;

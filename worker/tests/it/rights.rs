@@ -204,6 +204,8 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
             "steps.annotate.completion.count=3",
         ],
     ),
+    ("events replay", &["--to", "nowhere"]),
+    ("events tail", &[]),
     ("goal list", &[]),
     ("goal show", &["sentiment-dual", "volume"]),
     ("job list", &[]),

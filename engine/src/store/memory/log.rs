@@ -5,8 +5,8 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, LogEntry, LogFilter, LogPage, LogPosition, ModelCheckpoint,
-        ReliabilityStore,
+        EventStoreError, LogEntry, LogFilter, LogPage, LogPosition, LoggedMessage, MessageLog,
+        ModelCheckpoint, ReliabilityStore,
     },
     data::{Data, MemoryStore},
 };
@@ -27,6 +27,41 @@ pub(super) fn entries(data: &Data, after: usize, limit: u32) -> Vec<LogEntry> {
             event: event.clone(),
         })
         .collect()
+}
+
+#[async_trait]
+impl MessageLog for MemoryStore {
+    async fn log_end(&self) -> Result<LogPosition, EventStoreError> {
+        let data = self.data();
+        let number = |len: usize| i64::try_from(len).unwrap_or(i64::MAX);
+        Ok(LogPosition {
+            entry: number(data.log.len()),
+            position: number(data.log_messages.len()),
+        })
+    }
+
+    async fn logged_messages(
+        &self,
+        after: LogPosition,
+        through: LogPosition,
+        limit: u32,
+    ) -> Result<Vec<(LogPosition, LoggedMessage)>, EventStoreError> {
+        let data = self.data();
+        let all = (1_i64..).zip(&data.log_messages);
+        let placed = all.map(|(position, (events, message))| {
+            let entry = i64::try_from(*events).unwrap_or(i64::MAX);
+            let message = LoggedMessage {
+                message_id: message.message_id,
+                task_id: message.task_id,
+                routing_key: message.routing_key.clone(),
+                message_type: message.message_type.to_owned(),
+                body: message.body.clone(),
+            };
+            (LogPosition { entry, position }, message)
+        });
+        let wanted = placed.filter(|(position, _)| *position > after && *position <= through);
+        Ok(wanted.take(limit as usize).collect())
+    }
 }
 
 #[async_trait]

@@ -6,13 +6,13 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, LogEntry, LogFilter, LogPage, LogPosition, ModelCheckpoint,
-        ReliabilityStore,
+        EventStoreError, LogEntry, LogFilter, LogPage, LogPosition, LoggedMessage, MessageLog,
+        ModelCheckpoint, ReliabilityStore,
         rows::{self, Columns, checksum},
     },
     PgEventStore,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
-    query::fetch,
+    query::{fetch, nth},
     streams::event_columns,
 };
 
@@ -90,6 +90,20 @@ const KEEP: &str = "
 const POSITION: &str = "SELECT entry, position FROM annotator_models WHERE model = $1";
 const FORGET: &str = "DELETE FROM annotator_models";
 
+const END: &str = "SELECT coalesce(max(entry), 0) FROM log_entries";
+
+/// As for events: entries in order, and of each its messages.
+const MESSAGES: &str = "
+    SELECT l.entry, m.*
+    FROM (SELECT entry, batch FROM log_entries
+          WHERE entry BETWEEN $1 AND $3 ORDER BY entry OFFSET 0) l
+    CROSS JOIN LATERAL (
+        SELECT position, message_id, task_id, routing_key, message_type, body FROM log_messages
+        WHERE batch = l.batch AND (l.entry > $1 OR position > $2)
+          AND (l.entry < $3 OR position <= $4)
+        ORDER BY position OFFSET 0) m
+    ORDER BY l.entry, m.position LIMIT $5";
+
 /// Reads a page of the log.
 pub(super) async fn read_log(
     conn: &mut PgConnection,
@@ -101,6 +115,34 @@ pub(super) async fn read_log(
         .bind(after.position)
         .bind(i64::from(limit));
     fetch(conn, query, rows::log_entry).await
+}
+
+#[async_trait]
+impl MessageLog for PgEventStore {
+    /// An entry does not change once it is visible, so all of the last one is there.
+    async fn log_end(&self) -> Result<LogPosition, EventStoreError> {
+        let end = self.fetch_optional(WORK_TIMEOUT, sqlx::query(END), |row| nth(row, 0));
+        Ok(LogPosition {
+            entry: end.await?.unwrap_or_default(),
+            position: i64::MAX,
+        })
+    }
+
+    async fn logged_messages(
+        &self,
+        after: LogPosition,
+        through: LogPosition,
+        limit: u32,
+    ) -> Result<Vec<(LogPosition, LoggedMessage)>, EventStoreError> {
+        let query = sqlx::query(MESSAGES)
+            .bind(after.entry)
+            .bind(after.position)
+            .bind(through.entry)
+            .bind(through.position)
+            .bind(i64::from(limit));
+        self.fetch(LONG_WORK_TIMEOUT, query, rows::logged_message)
+            .await
+    }
 }
 
 #[async_trait]

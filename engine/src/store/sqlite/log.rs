@@ -6,12 +6,12 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        EventStoreError, LogEntry, LogFilter, LogPage, LogPosition, ModelCheckpoint,
-        ReliabilityStore,
+        EventStoreError, LogEntry, LogFilter, LogPage, LogPosition, LoggedMessage, MessageLog,
+        ModelCheckpoint, ReliabilityStore,
         rows::{self, Columns, checksum},
     },
     connection::SqliteEventStore,
-    query::fetch,
+    query::{fetch, nth},
     rows::array,
 };
 
@@ -66,6 +66,18 @@ const KEEP: &str = "
 const POSITION: &str = "SELECT position FROM annotator_models WHERE model = ?1";
 const FORGET: &str = "DELETE FROM annotator_models";
 
+const END: &str = "
+    SELECT (SELECT COALESCE(MAX(position), 0) FROM workflow_events),
+           (SELECT COALESCE(MAX(position), 0) FROM log_messages)";
+
+/// A message comes after the last event before it, so its place is that event's entry.
+const MESSAGES: &str = "
+    SELECT after_event, position, message_id, task_id, routing_key, message_type, body
+    FROM log_messages
+    WHERE (after_event, position) > (?1, ?2) AND (after_event, position) <= (?3, ?4)
+    ORDER BY after_event, position
+    LIMIT ?5";
+
 /// The events after a position in the log, in order. With one writer, no gap can be filled later.
 pub(super) async fn read_log<'c>(
     from: impl SqliteExecutor<'c>,
@@ -74,6 +86,42 @@ pub(super) async fn read_log<'c>(
 ) -> Result<Vec<LogEntry>, EventStoreError> {
     let query = sqlx::query(LOG).bind(after.entry).bind(i64::from(limit));
     fetch(from, query, rows::log_entry).await
+}
+
+#[async_trait]
+impl MessageLog for SqliteEventStore {
+    async fn log_end(&self) -> Result<LogPosition, EventStoreError> {
+        let end = self.fetch_optional(sqlx::query(END), |row| {
+            Ok(LogPosition {
+                entry: nth(row, 0)?,
+                position: nth(row, 1)?,
+            })
+        });
+        Ok(end.await?.unwrap_or_default())
+    }
+
+    async fn logged_messages(
+        &self,
+        after: LogPosition,
+        through: LogPosition,
+        limit: u32,
+    ) -> Result<Vec<(LogPosition, LoggedMessage)>, EventStoreError> {
+        let query = sqlx::query(MESSAGES)
+            .bind(after.entry)
+            .bind(after.position)
+            .bind(through.entry)
+            .bind(through.position)
+            .bind(i64::from(limit));
+        self.fetch(query, |row| {
+            let (_, message) = rows::logged_message(row)?;
+            let position = LogPosition {
+                entry: nth(row, 0)?,
+                position: nth(row, 1)?,
+            };
+            Ok((position, message))
+        })
+        .await
+    }
 }
 
 #[async_trait]

@@ -1,0 +1,316 @@
+//! `glyph events`: the log as a feed, and messages sent again from it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use chrono::{DateTime, Utc};
+use clap::{Args, Subcommand, ValueEnum};
+use glyph_workflow_engine::{events::LogPosition, ids::WorkflowId, limits::PAGE_MAX, store::Store};
+use serde::Deserialize;
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::{
+    CliError, Output,
+    connect::{Publisher, open_store},
+    output::grouped,
+};
+use crate::{
+    broker::{Destination, MessagePublisher, Publication, PublishOutcome, headers::ROUTING_KEY},
+    operations::feed::{FeedError, FeedFilter, FeedForm, FeedItem, FeedPage, feed},
+    settings::Settings,
+    wire::{CloudEventMessages, envelope::CONTENT_TYPE},
+};
+
+/// How often `tail --follow` looks at the end of the log.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a message that the broker did not confirm is tried again.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two tries.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Verbs on the log.
+#[derive(Clone, Debug, Subcommand)]
+pub enum EventsVerb {
+    /// Print the log as JSON lines, oldest first; each line has the position to go on from
+    Tail {
+        #[command(flatten)]
+        select: Select,
+        /// Whether to print events as they are stored, or the messages that consumers got
+        #[arg(long = "as", value_name = "FORM", default_value = "events")]
+        form: Form,
+        /// Go on with what comes, until interrupted
+        #[arg(long, short)]
+        follow: bool,
+        /// Maximum number of lines
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
+    },
+    /// Send messages of the log to a queue again, in order, with the ids and bodies of the first time
+    ///
+    /// For a consumer that begins late or has lost what it had. Every message is confirmed by the
+    /// broker; if that fails, the position to go on from is printed.
+    Replay {
+        #[command(flatten)]
+        select: Select,
+        /// The queue; it must exist
+        #[arg(long, value_name = "QUEUE")]
+        to: String,
+    },
+}
+
+/// Which part of the log.
+#[derive(Clone, Debug, Args)]
+pub struct Select {
+    /// After this position: `start`, `end`, or a position that was printed
+    #[arg(long, value_name = "POSITION", default_value = "start")]
+    from: From,
+    /// Of this workflow
+    #[arg(long, short, value_name = "WORKFLOW")]
+    workflow: Option<WorkflowId>,
+    /// Of these types, as `step_completed`
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    types: Vec<String>,
+}
+
+/// Where to begin.
+#[derive(Clone, Copy, Debug)]
+enum From {
+    At(LogPosition),
+    End,
+}
+
+impl std::str::FromStr for From {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "start" => Ok(Self::At(LogPosition::default())),
+            "end" => Ok(Self::End),
+            text => match text.parse() {
+                Ok(position) => Ok(Self::At(position)),
+                Err(error) => Err(format!("{error}; or `start`, or `end`")),
+            },
+        }
+    }
+}
+
+/// What is printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Form {
+    /// Stored events, and messages without an event.
+    Events,
+    /// Messages.
+    Messages,
+}
+
+impl Select {
+    fn filter(&self, form: FeedForm) -> FeedFilter {
+        let types = self.types.iter().map(|kind| kind.replace('.', "_"));
+        FeedFilter {
+            form,
+            workflow: self.workflow.clone(),
+            types: types.collect::<BTreeSet<_>>(),
+        }
+    }
+
+    async fn begin(&self, store: &dyn Store) -> Result<LogPosition, CliError> {
+        Ok(match self.from {
+            From::At(position) => position,
+            From::End => store.log_end().await?,
+        })
+    }
+}
+
+pub(super) async fn run(
+    verb: EventsVerb,
+    settings: &Settings,
+    output: Output,
+) -> Result<(), CliError> {
+    let store = open_store(settings).await?;
+    match verb {
+        EventsVerb::Tail {
+            select,
+            form,
+            follow,
+            limit,
+        } => {
+            let form = match form {
+                Form::Events => FeedForm::Events,
+                Form::Messages => FeedForm::Messages,
+            };
+            tail(&*store, &select, form, follow, limit).await
+        }
+        EventsVerb::Replay { select, to } => replay(&*store, settings, &select, &to, output).await,
+    }
+}
+
+async fn page(
+    store: &dyn Store,
+    filter: &FeedFilter,
+    after: LogPosition,
+) -> Result<(FeedPage, LogPosition), CliError> {
+    // Who reads the database itself sees everything.
+    let messages = CloudEventMessages::default();
+    let page = feed(store, &messages, filter, after, PAGE_MAX, |_| {}).await;
+    let page = page.map_err(|error| match error {
+        FeedError::Store(error) => error.into(),
+        FeedError::Unbuilt { .. } | FeedError::Body { .. } => {
+            CliError::failed("feed", crate::telemetry::chain(&error))
+        }
+    })?;
+    let next = page.next_after.parse().unwrap_or(after);
+    Ok((page, next))
+}
+
+async fn tail(
+    store: &dyn Store,
+    select: &Select,
+    form: FeedForm,
+    follow: bool,
+    limit: Option<u64>,
+) -> Result<(), CliError> {
+    let filter = select.filter(form);
+    let mut after = select.begin(store).await?;
+    let mut left = limit.unwrap_or(u64::MAX);
+    while left > 0 && Output::unwritten().is_none() {
+        let (page, next) = page(store, &filter, after).await?;
+        for item in page
+            .items
+            .iter()
+            .take(usize::try_from(left).unwrap_or(usize::MAX))
+        {
+            // Plain data with string keys always serializes.
+            Output::line(&serde_json::to_string(item).unwrap_or_default());
+            left -= 1;
+        }
+        let is_end = next == after;
+        after = next;
+        if is_end {
+            if !follow {
+                break;
+            }
+            sleep(LOOK).await;
+        }
+    }
+    Ok(())
+}
+
+async fn replay(
+    store: &dyn Store,
+    settings: &Settings,
+    select: &Select,
+    to: &str,
+    output: Output,
+) -> Result<(), CliError> {
+    let filter = select.filter(FeedForm::Messages);
+    let begin = select.begin(store).await?;
+    // What comes meanwhile is sent to the queue by its own binding, if it has one.
+    let end = store.log_end().await?;
+    let broker = Publisher::connect(settings).await?;
+    let bar = output.progress(None, "replaying");
+    let (mut after, mut sent, mut through) = (begin, 0_u64, begin);
+    let done = async {
+        while after < end {
+            let (page, next) = page(store, &filter, after).await?;
+            let window = page.items.iter().filter(|item| {
+                let position = item.position.parse::<LogPosition>();
+                position.is_ok_and(|position| position <= end)
+            });
+            for items in window.collect::<Vec<_>>().chunks(256) {
+                let messages: Vec<_> = items.iter().filter_map(|item| message(item, to)).collect();
+                send(broker.get(), &messages, to).await?;
+                sent += messages.len() as u64;
+                if let Some(last) = items.last() {
+                    through = last.position.parse().unwrap_or(through);
+                }
+                bar.set_position(sent);
+            }
+            if next == after {
+                break;
+            }
+            after = next;
+            through = through.max(next.min(end));
+        }
+        Ok(())
+    };
+    let done: Result<(), CliError> = done.await;
+    broker.close().await;
+    bar.finish_and_clear();
+    if let Err(error) = done {
+        let message = format!(
+            "{error}; {} messages were sent and confirmed, go on with --from {through}",
+            grouped(sent)
+        );
+        return Err(CliError::failed("replay", message));
+    }
+    output.result(
+        &json!({"sent": sent, "queue": to, "through": through.to_string()}),
+        || format!("{} messages sent to {to}, through {through}", grouped(sent)),
+    );
+    Ok(())
+}
+
+/// The attributes that are repeated as AMQP properties.
+#[derive(Deserialize)]
+struct Head {
+    id: String,
+    #[serde(rename = "type")]
+    event_type: String,
+    #[serde(default)]
+    correlationid: Option<String>,
+    time: DateTime<Utc>,
+}
+
+fn message(item: &FeedItem, queue: &str) -> Option<Publication> {
+    let body = item.message.as_ref()?.get();
+    let head: Head = serde_json::from_str(body).ok()?;
+    let key = item.routing_key.clone()?;
+    Some(Publication {
+        destination: Destination::Queue(queue.to_owned()),
+        routing_key: queue.to_owned(),
+        message_id: head.id,
+        message_type: head.event_type,
+        correlation_id: head.correlationid,
+        reply_to: None,
+        headers: BTreeMap::from([(ROUTING_KEY.to_owned(), key)]),
+        original: None,
+        content_type: CONTENT_TYPE,
+        body: body.as_bytes().into(),
+        timestamp: head.time,
+        mandatory: true,
+        persistent: true,
+    })
+}
+
+/// Publishes until each is confirmed, in order; a queue that does not exist ends it.
+async fn send(
+    broker: &dyn MessagePublisher,
+    messages: &[Publication],
+    queue: &str,
+) -> Result<(), CliError> {
+    let give_up = Instant::now() + PATIENCE;
+    let mut rest = messages;
+    while !rest.is_empty() {
+        let outcomes = broker.publish(0, rest).await;
+        let confirmed = outcomes
+            .iter()
+            .take_while(|outcome| matches!(outcome, PublishOutcome::Confirmed))
+            .count();
+        rest = &rest[confirmed.min(rest.len())..];
+        match outcomes.get(confirmed) {
+            Some(PublishOutcome::Returned(_)) => {
+                return Err(CliError::not_found("queue", queue));
+            }
+            _ if rest.is_empty() => {}
+            _ if Instant::now() >= give_up => {
+                let message = format!("the broker does not confirm messages to {queue}");
+                return Err(CliError::Unreachable(message));
+            }
+            _ => sleep(PAUSE).await,
+        }
+    }
+    Ok(())
+}
