@@ -27,7 +27,7 @@ use crate::{
 /// How often `tail --follow` looks at the end of the log.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a message that the broker did not confirm is tried again.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
 

@@ -19,6 +19,7 @@ use super::{
     endpoint::{PgEndpoint, is_local, unconnected},
     error::{TimedOut, classify, connection_survives, is_lock_timeout, is_undefined_table},
     query::{self, PgQuery},
+    recent_log::RecentLog,
     session::{self, SessionGuard, Survey, survey},
 };
 
@@ -88,6 +89,8 @@ pub struct PgEventStore {
     /// The schema of the tables; `None` if the caller made the pool, which then sets its own.
     schema: Option<String>,
     sessions: Arc<SessionGuard>,
+    /// What projections have read of the log.
+    pub(super) recent_log: Arc<RecentLog>,
 }
 
 impl PgEventStore {
@@ -104,6 +107,7 @@ impl PgEventStore {
             pool,
             schema: Some(settings.schema.clone()),
             sessions,
+            recent_log: Arc::default(),
         })
     }
 
@@ -204,6 +208,7 @@ impl PgEventStore {
             pool,
             schema: None,
             sessions: Arc::default(),
+            recent_log: Arc::default(),
         }
     }
 

@@ -12,7 +12,8 @@ use super::{
     },
     PgEventStore,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
-    query::{fetch, nth},
+    query::{PgQuery, fetch, nth},
+    recent_log::RecentLog,
     streams::event_columns,
 };
 
@@ -110,11 +111,35 @@ pub(super) async fn read_log(
     after: LogPosition,
     limit: u32,
 ) -> Result<Vec<LogEntry>, EventStoreError> {
-    let query = sqlx::query(LOG)
+    fetch(conn, page(after, limit), rows::log_entry).await
+}
+
+/// Reads a page of the log, or what others have read of it a moment ago.
+pub(super) async fn read_recent_log(
+    conn: &mut PgConnection,
+    recent: &RecentLog,
+    after: LogPosition,
+    limit: u32,
+) -> Result<Vec<LogEntry>, EventStoreError> {
+    let known = recent.after(after, limit);
+    if !known.is_empty() {
+        return Ok(known);
+    }
+    let read = fetch(conn, page(after, limit), |row| {
+        let data = Columns::of("workflow_events", row).text("event_data")?;
+        Ok((rows::log_entry(row)?, data.len()))
+    })
+    .await?;
+    let entries = read.iter().map(|(entry, _)| entry.clone()).collect();
+    recent.take(after, read);
+    Ok(entries)
+}
+
+fn page(after: LogPosition, limit: u32) -> PgQuery {
+    sqlx::query(LOG)
         .bind(after.entry)
         .bind(after.position)
-        .bind(i64::from(limit));
-    fetch(conn, query, rows::log_entry).await
+        .bind(i64::from(limit))
 }
 
 #[async_trait]

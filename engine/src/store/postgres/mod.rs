@@ -47,6 +47,7 @@ mod outbox;
 mod projections;
 mod query;
 mod rebuild;
+mod recent_log;
 mod rows;
 mod session;
 mod slots;

@@ -1,6 +1,6 @@
 //! Projections of the log: lock, checkpoint, rows.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -17,10 +17,11 @@ use super::{
     PgEventStore,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT, detached, timed_out},
     goals,
-    log::read_log,
+    log::read_recent_log,
     operator_commands::{Tables, operator_lock},
     outbox,
     query::{begin, commit_repeatable, execute, fetch, fetch_one, fetch_optional, nth, scalar},
+    recent_log::RecentLog,
     rows::to_json,
 };
 use crate::ids::LogId;
@@ -91,11 +92,12 @@ impl ProjectionStore for PgEventStore {
     ) -> Result<Option<OpenProjection>, EventStoreError> {
         self.usable()?;
         let (pool, name) = (self.pool.clone(), name.to_owned());
+        let recent = Arc::clone(&self.recent_log);
         // The caller works between two halves that cannot be cancelled. If the step is dropped in
         // between, the transaction rolls back and the step is repeated.
         detached(async move {
             let tx = begin(&pool).await?;
-            match timeout(LONG_WORK_TIMEOUT, open(tx, name, limit)).await {
+            match timeout(LONG_WORK_TIMEOUT, open(tx, name, &recent, limit)).await {
                 Ok(opened) => opened,
                 Err(_) => Err(timed_out(LONG_WORK_TIMEOUT)),
             }
@@ -133,6 +135,7 @@ struct PgProjection {
 async fn open(
     mut tx: Transaction<'static, Postgres>,
     name: String,
+    recent: &RecentLog,
     limit: u32,
 ) -> Result<Option<OpenProjection>, EventStoreError> {
     if !scalar::<bool>(&mut tx, sqlx::query(TRY_LOCK).bind(&name)).await? {
@@ -151,7 +154,7 @@ async fn open(
     })
     .await?;
     let is_quiet: bool = scalar(&mut tx, sqlx::query(QUIET)).await?;
-    let entries = read_log(&mut tx, after, limit).await?;
+    let entries = read_recent_log(&mut tx, recent, after, limit).await?;
     let last = entries.last().map_or(after, |entry| entry.position);
     let query = sqlx::query(MORE).bind(last.entry).bind(last.position);
     let has_more: bool = scalar(&mut tx, query).await?;

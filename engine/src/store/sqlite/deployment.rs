@@ -79,7 +79,7 @@ impl Deployment for SqliteEventStore {
             let drawn = drawn.try_into().unwrap_or_default();
             let log_id = Builder::from_random_bytes(drawn).into_uuid();
             let query = sqlx::query(RENEW).bind(log_id.hyphenated());
-            execute(&mut *tx, query).await?;
+            execute(&mut tx, query).await?;
             let mut report = RestoreReport {
                 log_id,
                 ..RestoreReport::default()

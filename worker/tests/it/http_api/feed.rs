@@ -39,7 +39,7 @@ async fn follow(server: &Server, query: &str, limit: u32) -> Vec<Value> {
         if next == after {
             return items;
         }
-        after = next.to_owned();
+        next.clone_into(&mut after);
     }
 }
 
