@@ -556,10 +556,15 @@ BEGIN
     GROUP BY status HAVING sum(change) <> 0;
     RETURN NULL;
 END $$;
-CREATE FUNCTION a_task_is_counted() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION new_tasks_are_counted() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO task_counts (status, change)
-    SELECT coalesce(NEW.status, OLD.status), CASE TG_OP WHEN 'INSERT' THEN 1 ELSE -1 END;
+    SELECT status, count(*) FROM new_rows WHERE status IS NOT NULL GROUP BY status;
+    RETURN NULL;
+END $$;
+CREATE FUNCTION a_task_that_is_gone_is_counted() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO task_counts (status, change) VALUES (OLD.status, -1);
     RETURN NULL;
 END $$;
 -- The temporary schema comes last, where nobody can put a table of this name in front of the real one.
@@ -567,7 +572,8 @@ DO $$
 DECLARE
     counting text;
 BEGIN
-    FOREACH counting IN ARRAY ARRAY['tasks_are_counted', 'a_task_is_counted'] LOOP
+    FOREACH counting IN ARRAY ARRAY[
+        'tasks_are_counted', 'new_tasks_are_counted', 'a_task_that_is_gone_is_counted'] LOOP
         EXECUTE format('ALTER FUNCTION %I() SECURITY DEFINER SET search_path = %I, pg_temp',
                        counting, current_schema());
     END LOOP;
@@ -576,8 +582,8 @@ END $$;
 CREATE TRIGGER tasks_are_counted AFTER UPDATE ON tasks
     REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows
     FOR EACH STATEMENT EXECUTE FUNCTION tasks_are_counted();
--- The head of a new stream has no status yet.
-CREATE TRIGGER a_new_task_is_counted AFTER INSERT ON tasks
-    FOR EACH ROW WHEN (NEW.status IS NOT NULL) EXECUTE FUNCTION a_task_is_counted();
+CREATE TRIGGER new_tasks_are_counted AFTER INSERT ON tasks
+    REFERENCING NEW TABLE AS new_rows
+    FOR EACH STATEMENT EXECUTE FUNCTION new_tasks_are_counted();
 CREATE TRIGGER a_task_that_is_gone_is_counted AFTER DELETE ON tasks
-    FOR EACH ROW WHEN (OLD.status IS NOT NULL) EXECUTE FUNCTION a_task_is_counted();
+    FOR EACH ROW WHEN (OLD.status IS NOT NULL) EXECUTE FUNCTION a_task_that_is_gone_is_counted();

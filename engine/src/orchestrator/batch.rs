@@ -1,9 +1,12 @@
 //! A batch of commands: lock, read, decide, commit.
 //!
-//! Decisions are made under the locks of their streams, so a batch never loses a race: events that
-//! another process has written meanwhile are read under the lock before the decision. The cached
-//! state only saves reading the older events. As a backstop, the write compares the version once
-//! more.
+//! Decisions are made under the locks of their streams, so a batch loses no race about a task that
+//! exists: events that another process has written meanwhile are read under the lock before the
+//! decision. The cached state only saves reading the older events. As a backstop, the write
+//! compares the version once more.
+//!
+//! A task that does not exist has nothing to lock. Where two batches start the same one, the second
+//! to commit writes nothing and is decided again, under the lock of the head that is there by then.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
@@ -28,6 +31,21 @@ use crate::{
 
 type Compiled = Arc<CompiledWorkflow>;
 
+/// How often a batch is decided that loses races about new tasks. A task about which it lost one
+/// exists from then on, so only another new one can make it lose again.
+const RUNS_MAX: u32 = 4;
+
+/// Whether another batch has committed the same new key first.
+fn is_lost_race(error: &OrchestrationError) -> bool {
+    matches!(
+        error,
+        OrchestrationError::EventStoreError(EventStoreError::Hindered {
+            reason: SplitReason::Conflict,
+            ..
+        })
+    )
+}
+
 impl WorkflowOrchestrator {
     /// Runs a batch: one outcome for each command, in order. Commands of one task see the effects
     /// of those before them; a second copy of an id is a duplicate of the first.
@@ -46,11 +64,18 @@ impl WorkflowOrchestrator {
         batch: Vec<CommandEnvelope>,
         publisher: Option<PublisherId>,
     ) -> Result<BatchReport, OrchestrationError> {
-        let report = self.decide_and_commit(&batch, publisher).await;
-        if report.is_err() {
+        let mut runs = 1;
+        loop {
+            let report = self.decide_and_commit(&batch, publisher).await;
+            let Err(error) = &report else {
+                return report;
+            };
             self.forget(&batch);
+            if runs == RUNS_MAX || !is_lost_race(error) {
+                return report;
+            }
+            runs += 1;
         }
-        report
     }
 
     fn forget(&self, commands: &[CommandEnvelope]) {

@@ -212,8 +212,8 @@ impl TaskWrite {
 /// Streams of events.
 #[async_trait]
 pub trait EventStore: ReliabilityStore + Send + Sync {
-    /// Begins the transaction of a batch. Locks the heads of all its streams in id order (creating
-    /// heads for new streams). Then reads, under the lock, the events after the caller's versions
+    /// Begins the transaction of a batch. Locks the heads of all its streams that have one, in id
+    /// order. Then reads, under the lock, the events after the caller's versions
     /// and the command ids that are already known.
     async fn open(&self, request: OpenRequest) -> Result<OpenBatch, EventStoreError>;
 
@@ -301,6 +301,9 @@ pub trait BatchTx: Send {
     /// Writes everything and commits. Returns the messages whose rows are now leased to the
     /// publisher of [`OpenRequest`], in the order of writing. Those of a task that is `relay_only`,
     /// and all if there is no publisher, are left to the relay.
+    ///
+    /// Where another batch has started one of the new tasks meanwhile, nothing is written, and the
+    /// error is one of [`SplitReason::Conflict`](super::SplitReason::Conflict).
     ///
     /// Runs to its end even if the caller is cancelled: an abandoned COMMIT has usually happened.
     async fn commit(

@@ -22,6 +22,19 @@ pub struct RestoreReport {
     pub jobs_stopped: u64,
 }
 
+/// How large a table is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TableSize {
+    /// Its name.
+    pub table: String,
+    /// Rows; an estimate of the server where it keeps one.
+    pub rows: u64,
+    /// Bytes of everything that belongs to it; none where the database cannot tell.
+    pub bytes: Option<u64>,
+    /// Bytes of its indexes among them.
+    pub index_bytes: Option<u64>,
+}
+
 /// The identity of a database and of its log.
 #[async_trait]
 pub trait Deployment: Send + Sync {
@@ -41,4 +54,7 @@ pub trait Deployment: Send + Sync {
     /// that what happens anew has new ids; sequences at least at the ends of their tables; without
     /// checkpoints beyond the log, leases, and jobs at work. Nobody else may be at work on it.
     async fn restored(&self) -> Result<RestoreReport, EventStoreError>;
+
+    /// The sizes of all tables, largest first.
+    async fn table_sizes(&self) -> Result<Vec<TableSize>, EventStoreError>;
 }

@@ -45,7 +45,7 @@ pub use batch::{
 pub use commands::{
     CommandLog, CommandPage, CommandRecord, CommandRow, RecordedOutcome, RejectedFilter,
 };
-pub use deployment::{Deployment, RestoreReport};
+pub use deployment::{Deployment, RestoreReport, TableSize};
 pub use error::{EventStoreError, SplitReason, StorageError, Verdict};
 pub use goals::{GoalActionOutcome, GoalActionRow, GoalActionStatus, GoalStore, NewGoalAction};
 pub use jobs::{

@@ -96,6 +96,8 @@ pub enum Verb {
     Goal(GoalVerb),
     /// Rebuild all derived data from the event log
     Rebuild(RebuildArgs),
+    /// Show how large each table of the database is
+    Storage,
     /// Make a database that was restored to an earlier time fit to go on
     ///
     /// Stop every worker first. The log gets a new id, so that what happens anew has new ids for

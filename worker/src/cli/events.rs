@@ -21,6 +21,7 @@ use crate::{
     broker::{Destination, MessagePublisher, Publication, PublishOutcome, headers::ROUTING_KEY},
     operations::feed::{FeedError, FeedFilter, FeedForm, FeedItem, FeedPage, feed},
     settings::Settings,
+    telemetry,
     wire::{CloudEventMessages, envelope::CONTENT_TYPE},
 };
 
@@ -157,8 +158,9 @@ async fn page(
     let page = feed(store, &messages, filter, after, PAGE_MAX, |_| {}).await;
     let page = page.map_err(|error| match error {
         FeedError::Store(error) => error.into(),
+        FeedError::Beyond { .. } => CliError::failed("beyond_the_log", error.to_string()),
         FeedError::Unbuilt { .. } | FeedError::Body { .. } => {
-            CliError::failed("feed", crate::telemetry::chain(&error))
+            CliError::failed("feed", telemetry::chain(&error))
         }
     })?;
     let next = page.next_after.parse().unwrap_or(after);

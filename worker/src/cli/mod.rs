@@ -35,6 +35,7 @@ mod rejected;
 mod restore;
 mod run;
 mod settings;
+mod storage;
 mod submit;
 mod task;
 mod topology;

@@ -65,6 +65,7 @@ const NEEDS: &[(&str, &str)] = &[
     ("rejected show", READ),
     ("restore", OWN),
     ("settings", NOTHING),
+    ("storage", READ),
     ("task advance", WORK),
     ("task assign", WORK),
     ("task cancel", WORK),

@@ -229,6 +229,9 @@ impl From<FeedError> for Problem {
     fn from(error: FeedError) -> Self {
         match error {
             FeedError::Store(error) => error.into(),
+            error @ FeedError::Beyond { .. } => {
+                Self::new(StatusCode::GONE, "beyond_the_log", error.to_string())
+            }
             error @ (FeedError::Unbuilt { .. } | FeedError::Body { .. }) => {
                 EventStoreError::Other(error.into()).into()
             }

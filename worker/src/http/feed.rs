@@ -59,7 +59,8 @@ pub(super) fn operations() -> Vec<Operation> {
                 "Items per page; fewer where they are large, or where few match.",
                 json_schema!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT}),
             )
-            .answers::<FeedPage>(200, "A page of the feed, oldest first"),
+            .answers::<FeedPage>(200, "A page of the feed, oldest first")
+            .problems(&[410]),
     ]
 }
 

@@ -12,6 +12,7 @@ use glyph_workflow_engine::{
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, value::RawValue};
+use uuid::Uuid;
 
 use super::tasks::{Budget, READ_AT_ONCE};
 
@@ -89,6 +90,9 @@ pub struct FeedPage {
     /// The position after which the next page begins. It moves on past items that do not match, and
     /// stays where it was at the end of the log.
     pub next_after: String,
+    /// The id of the log. It changes after a restore to an earlier time: positions of another log
+    /// mean nothing in this one.
+    pub log: Uuid,
 }
 
 /// The feed cannot be read.
@@ -97,6 +101,17 @@ pub enum FeedError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] EventStoreError),
+    /// The position is one of another log.
+    #[error(
+        "the log ends at entry {end}, before {after}: the database was restored to an earlier time; \
+         begin at `start`, and compare the ids of what comes with what is known"
+    )]
+    Beyond {
+        /// What was asked for.
+        after: LogPosition,
+        /// The last entry.
+        end: i64,
+    },
     /// The messages of a task's events cannot be built.
     #[error("the messages of task {task} cannot be built")]
     Unbuilt {
@@ -110,7 +125,7 @@ pub enum FeedError {
     #[error("the body of message {id} is not JSON")]
     Body {
         /// The message.
-        id: uuid::Uuid,
+        id: Uuid,
         /// Why.
         #[source]
         source: serde_json::Error,
@@ -133,6 +148,12 @@ pub async fn feed(
     limit: u32,
     hide: impl Fn(&mut StoredEvent),
 ) -> Result<FeedPage, FeedError> {
+    let end = store.log_end().await?;
+    if after > end {
+        let end = end.entry;
+        return Err(FeedError::Beyond { after, end });
+    }
+    let log = store.log_id().await?.0;
     let mut items = Vec::new();
     let mut through = after;
     let mut budget = Budget::of_a_page();
@@ -149,7 +170,7 @@ pub async fn feed(
         };
         for (position, found) in found {
             if items.len() >= limit as usize || budget.is_spent() {
-                return Ok(page(items, through));
+                return Ok(page(items, through, log));
             }
             through = position;
             let item = match found {
@@ -162,13 +183,14 @@ pub async fn feed(
             }
         }
     }
-    Ok(page(items, through))
+    Ok(page(items, through, log))
 }
 
-fn page(items: Vec<FeedItem>, through: LogPosition) -> FeedPage {
+fn page(items: Vec<FeedItem>, through: LogPosition, log: Uuid) -> FeedPage {
     FeedPage {
         items,
         next_after: through.to_string(),
+        log,
     }
 }
 
@@ -306,6 +328,6 @@ fn of_message(
 }
 
 /// The same bytes that consumers got.
-fn raw(id: uuid::Uuid, body: &str) -> Result<Box<RawValue>, FeedError> {
+fn raw(id: Uuid, body: &str) -> Result<Box<RawValue>, FeedError> {
     RawValue::from_string(body.to_owned()).map_err(|source| FeedError::Body { id, source })
 }

@@ -57,7 +57,7 @@ pub struct PipelineSettings {
     pub batch_max: usize,
     /// How long a batch that is not full waits for more commands.
     pub batch_wait: Duration,
-    /// Messages that may wait for the broker before intake pauses.
+    /// Rows of the outbox that may wait for the broker before intake pauses.
     pub outbox_max: u64,
 }
 

@@ -11,7 +11,7 @@ pub const BATCH_MAX_DEFAULT: usize = 256;
 pub const BATCH_WAIT_DEFAULT: Duration = Duration::from_millis(2);
 /// Batches that run at the same time.
 pub const LANES_DEFAULT: usize = 2;
-/// Messages that may wait for the broker before intake pauses.
+/// Rows of the outbox that may wait for the broker before intake pauses.
 pub const OUTBOX_MAX_DEFAULT: u64 = 100_000;
 /// How long a drain may take; shorter than the 30 s that orchestrators wait before they kill.
 pub(super) const DRAIN_DEFAULT: Duration = Duration::from_secs(25);

@@ -61,7 +61,8 @@ pub struct SettingsFlags {
     /// Batches that run at the same time [default: 2]
     #[arg(long, value_name = "N", global = true, hide = true)]
     pub lanes: Option<String>,
-    /// Messages that may wait to be published before the worker stops taking commands [default: 100000]
+    /// Rows of the outbox, one for each task and batch with unpublished messages, at which the worker stops
+    /// taking commands [default: 100000]
     #[arg(long, value_name = "N", global = true, hide = true)]
     pub outbox_max: Option<String>,
     /// How long a shutdown may take to finish its work, in seconds [default: 25]

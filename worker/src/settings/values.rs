@@ -49,7 +49,7 @@ pub struct Settings {
     pub batch_wait: Duration,
     /// Batches that run at the same time.
     pub lanes: usize,
-    /// Messages that may wait for the broker before intake pauses.
+    /// Rows of the outbox that may wait for the broker before intake pauses.
     pub outbox_max: u64,
     /// How long a drain may take.
     pub drain: Duration,

@@ -222,6 +222,7 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("rejected list", &[]),
     ("rejected replay", &[ID]),
     ("rejected show", &[ID]),
+    ("storage", &[]),
     ("task advance", &[ID]),
     ("task assign", &[ID, "--user", ID]),
     ("task cancel", &[ID]),

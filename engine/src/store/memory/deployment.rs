@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    super::{Deployment, EventStoreError, RestoreReport},
+    super::{Deployment, EventStoreError, RestoreReport, TableSize},
     MemoryStore,
 };
 use crate::ids::LogId;
@@ -22,6 +22,10 @@ impl Deployment for MemoryStore {
 
     async fn check_whole(&self) -> Result<(), EventStoreError> {
         Ok(())
+    }
+
+    async fn table_sizes(&self) -> Result<Vec<TableSize>, EventStoreError> {
+        Ok(Vec::new())
     }
 
     /// Nothing to put right: a store in memory is restored from nowhere.

@@ -179,7 +179,8 @@ async fn lock_and_read(
         None => 0,
     };
     let heads = heads::lock(conn, request).await?;
-    // After the heads, in the order of workflows: who holds these locks waits for nobody.
+    // After the heads, in the order of workflows: who holds these locks waits for nobody but other
+    // commits that insert the same new heads, and none of those waits for these locks any more.
     let started = count_started(conn, &request.counted).await?;
     // The clock is read under the locks, so it is never before the times of the events they guard.
     let under_locks = read_under_locks(conn, request).await?;

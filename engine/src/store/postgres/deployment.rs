@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{
-    super::{Deployment, EventStoreError, RestoreReport, UnsuitableServer},
+    super::{Deployment, EventStoreError, RestoreReport, TableSize, UnsuitableServer},
     PgEventStore,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
     query::{begin, commit_repeatable, execute, nth, scalar},
@@ -49,6 +49,14 @@ const AT_WORK: &str = "
       AND backend_start < (
           SELECT backend_start - interval '5 seconds' FROM pg_stat_activity
           WHERE pid = pg_backend_pid())";
+
+/// The number of rows is of the last time that the server looked.
+const SIZES: &str = "
+    SELECT c.relname::text, greatest(c.reltuples, 0)::bigint, pg_total_relation_size(c.oid),
+           pg_indexes_size(c.oid)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = current_schema() AND c.relkind = 'r'
+    ORDER BY pg_total_relation_size(c.oid) DESC, c.relname";
 
 const RENEW: &str = "UPDATE deployment SET log_id = gen_random_uuid() RETURNING log_id";
 
@@ -99,6 +107,19 @@ impl Deployment for PgEventStore {
             Some(fault) => Err(UnsuitableServer::NotWhole(fault).into()),
             None => Ok(()),
         }
+    }
+
+    async fn table_sizes(&self) -> Result<Vec<TableSize>, EventStoreError> {
+        let bytes = |bytes: i64| u64::try_from(bytes).ok();
+        self.fetch(WORK_TIMEOUT, sqlx::query(SIZES), move |row| {
+            Ok(TableSize {
+                table: nth(row, 0)?,
+                rows: bytes(nth(row, 1)?).unwrap_or_default(),
+                bytes: bytes(nth(row, 2)?),
+                index_bytes: bytes(nth(row, 3)?),
+            })
+        })
+        .await
     }
 
     async fn restored(&self) -> Result<RestoreReport, EventStoreError> {

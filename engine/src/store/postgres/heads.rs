@@ -1,6 +1,16 @@
 //! Heads of streams: locked in one global order, updated only under the lock.
+//!
+//! The head of a new stream is written once, whole, by the commit of the batch that starts it. Until
+//! then nobody can lock it, so two batches may start the same task at once: the first statement of
+//! a commit inserts the new heads, and who finds one taken has lost a race, writes nothing and is
+//! run again. It then finds the head and decides under its lock.
+//!
+//! **No deadlock.** Heads that exist are locked before anything is written, in id order. A commit
+//! inserts its new heads before all other rows, in id order too. It waits only for inserts of other
+//! commits, and of two that wait for each other one would have to insert in another order. Whoever
+//! waits for a lock of an existing head has inserted nothing yet.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use sqlx::{PgConnection, PgPool};
 use tokio::time::timeout;
@@ -13,14 +23,6 @@ use super::{
     query::{PgQuery, fetch, nth},
 };
 use crate::ids::TaskId;
-
-/// In id order, so two batches that create the same heads wait for each other instead of
-/// deadlocking. A known version above 0 proves that the head exists.
-const CREATE_HEADS: &str = "
-    INSERT INTO tasks (task_id)
-    SELECT id FROM unnest($1::uuid[]) AS wanted (id) ORDER BY id
-    ON CONFLICT (task_id) DO NOTHING
-    RETURNING task_id";
 
 /// One global lock order. A separate statement, so that the next statement reads a snapshot taken
 /// under the locks.
@@ -43,52 +45,52 @@ const BLOCKED: &str = "
 
 const VERSIONS: &str = "SELECT task_id, version FROM tasks WHERE task_id = ANY ($1)";
 
-/// The heads a batch has locked.
+/// The heads a batch has locked: their versions.
 #[derive(Debug, Default)]
-pub(super) struct Heads {
-    /// Their versions; 0 for a stream without events.
-    pub(super) versions: HashMap<TaskId, u64>,
-    /// The heads this transaction created.
-    pub(super) created: HashSet<TaskId>,
-}
+pub(super) struct Heads(HashMap<TaskId, u64>);
 
 impl Heads {
-    /// The version of a stream; 0 if its head is not locked.
+    /// Whether the stream has a head.
+    pub(super) fn has(&self, task: TaskId) -> bool {
+        self.0.contains_key(&task)
+    }
+
+    /// The version of a stream; 0 if it has no head.
     pub(super) fn version(&self, task: TaskId) -> u64 {
-        self.versions.get(&task).copied().unwrap_or_default()
+        self.0.get(&task).copied().unwrap_or_default()
     }
 }
 
-/// Locks the heads of all streams of a request in id order; creates those that may be missing.
+/// Locks the heads of all streams of a request that have one, in id order.
 pub(super) async fn lock(
     conn: &mut PgConnection,
     request: &OpenRequest,
 ) -> Result<Heads, EventStoreError> {
-    let mut heads = Heads::default();
-    let unknown: Vec<Uuid> = request
-        .tasks
-        .iter()
-        .filter(|(_, claimed)| **claimed == 0)
-        .map(|(task, _)| task.0)
-        .collect();
-    if !unknown.is_empty() {
-        let query = sqlx::query(CREATE_HEADS).bind(unknown);
-        let created = fetch(conn, query, |row| Ok(TaskId(nth(row, 0)?))).await?;
-        heads.created.extend(created);
+    if request.tasks.is_empty() {
+        return Ok(Heads::default());
     }
-    if !request.tasks.is_empty() {
-        let sql = match request.claimant {
-            Some(Claimant { waits: false, .. }) => LOCK_FREE_HEADS,
-            Some(Claimant { waits: true, .. }) | None => LOCK_HEADS,
-        };
-        let tasks: Vec<Uuid> = request.tasks.keys().map(|task| task.0).collect();
-        heads.versions = versions(conn, sqlx::query(sql).bind(tasks)).await?;
+    let sql = match request.claimant {
+        Some(Claimant { waits: false, .. }) => LOCK_FREE_HEADS,
+        Some(Claimant { waits: true, .. }) | None => LOCK_HEADS,
+    };
+    let tasks: Vec<Uuid> = request.tasks.keys().map(|task| task.0).collect();
+    versions(conn, sqlx::query(sql).bind(tasks))
+        .await
+        .map(Heads)
+}
+
+/// New heads were inserted: all of them, or another batch has started one of the tasks since this
+/// one was opened.
+pub(super) fn all_inserted(inserted: u64, wanted: usize) -> Result<(), EventStoreError> {
+    if usize::try_from(inserted) == Ok(wanted) {
+        return Ok(());
     }
-    Ok(heads)
+    let lost = format!("{inserted} of {wanted} new tasks were not started by others meanwhile");
+    Err(EventStoreError::hindered(SplitReason::Conflict, lost))
 }
 
 /// Adds to an error which tasks of the request are blocked, if a lock was the cause: the caller
-/// can then go on with the others. A head that another transaction is just creating is not found.
+/// can then go on with the others. A head that another transaction is just inserting is not found.
 pub(super) async fn who_blocks(
     pool: &PgPool,
     request: &OpenRequest,

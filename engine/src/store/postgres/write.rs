@@ -12,7 +12,7 @@ use super::{
         PublisherId, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite, Timer,
         outbox::NewRow,
     },
-    heads::{Heads, not_moved},
+    heads::{Heads, all_inserted, not_moved},
     outbox::SharedText,
     query::{execute, fetch_one, nth},
     rows::{column, event_data, signed, snapshot_text, to_json, try_column},
@@ -22,6 +22,24 @@ use crate::{
     events::StoredEvent,
     ids::{CommandId, Slug, TaskId},
 };
+
+/// Writes the heads of new streams, before anything else and in id order (see [`heads`]). A stream
+/// of which commands are only rejected gets a head for the length of the transaction: a rejection,
+/// too, holds only if nobody has started the task meanwhile.
+///
+/// [`heads`]: super::heads
+const NEW_HEADS: &str = "
+    INSERT INTO tasks
+        (task_id, version, workflow, revision, workflow_id, status, current_steps, labels,
+         incidents, started_at, updated_at)
+    SELECT n.task_id, n.version, n.workflow, n.revision, n.workflow_id, n.status,
+           string_to_array(n.steps, ','), n.labels::jsonb, n.incidents, n.started_at, n.updated_at
+    FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::int[], $5::uuid[], $6::text[],
+                $7::text[], $8::text[], $9::int[], $10::timestamptz[], $11::timestamptz[])
+         AS n (task_id, version, workflow, revision, workflow_id, status, steps, labels, incidents,
+               started_at, updated_at)
+    ORDER BY n.task_id
+    ON CONFLICT (task_id) DO NOTHING";
 
 /// Writes the parts that every batch has. The heads are updated only from the versions decided on;
 /// the caller counts them and rolls back if one was not updated.
@@ -133,20 +151,25 @@ pub(super) async fn write(
     writes: Vec<TaskWrite>,
 ) -> Result<Vec<OutboxMessage>, EventStoreError> {
     let mut tasks = Tasks::default();
+    let mut started = Tasks::default();
     let mut expected = Vec::new();
     let mut events = Events::default();
     let mut commands = Commands::default();
     let mut messages = OutboxRows::default();
     let mut seldom = Seldom::default();
     let mut slots = SlotRows::default();
-    let mut unused = locked.heads.created.clone();
+    let mut unused = Vec::new();
     let mut ids = locked.known.clone();
     for write in writes {
         write.check(locked.heads.version(write.task_id), |id| ids.insert(id))?;
-        if let Some(task) = &write.task {
-            unused.remove(&write.task_id);
-            expected.push((write.task_id, write.expected_version));
-            tasks.push(write.expected_version, task)?;
+        match &write.task {
+            Some(task) if locked.heads.has(write.task_id) => {
+                expected.push((write.task_id, write.expected_version));
+                tasks.push(write.expected_version, task)?;
+            }
+            Some(task) => started.push(write.expected_version, task)?,
+            None if locked.heads.has(write.task_id) => {}
+            None => unused.push(write.task_id.0),
         }
         let first = events.data.len();
         for event in &write.events {
@@ -171,7 +194,7 @@ pub(super) async fn write(
             write.snapshot,
         );
     }
-    let unused: Vec<Uuid> = unused.into_iter().map(|task| task.0).collect();
+    started.insert(conn, &unused).await?;
 
     let query = sqlx::query(WRITE)
         .bind(tasks.task_ids)
@@ -245,6 +268,41 @@ struct Tasks {
 }
 
 impl Tasks {
+    /// Writes the heads of new streams, and empty ones.
+    async fn insert(
+        mut self,
+        conn: &mut PgConnection,
+        empty: &[Uuid],
+    ) -> Result<(), EventStoreError> {
+        // The columns of an empty head are null, or as in an empty list.
+        fn padded<T>(whole: Vec<T>, empty: usize) -> Vec<Option<T>> {
+            let whole = whole.into_iter().map(Some);
+            whole.chain((0..empty).map(|_| None)).collect()
+        }
+        let count = self.task_ids.len() + empty.len();
+        if count == 0 {
+            return Ok(());
+        }
+        self.task_ids.extend(empty);
+        self.versions.resize(count, 0);
+        self.steps.resize_with(count, String::new);
+        self.labels.resize_with(count, || "{}".to_owned());
+        self.incidents.resize(count, 0);
+        let query = sqlx::query(NEW_HEADS)
+            .bind(self.task_ids)
+            .bind(self.versions)
+            .bind(padded(self.workflows, empty.len()))
+            .bind(padded(self.revisions, empty.len()))
+            .bind(padded(self.revision_ids, empty.len()))
+            .bind(padded(self.statuses, empty.len()))
+            .bind(self.steps)
+            .bind(self.labels)
+            .bind(self.incidents)
+            .bind(padded(self.started_at, empty.len()))
+            .bind(padded(self.updated_at, empty.len()));
+        all_inserted(execute(conn, query).await?, count)
+    }
+
     fn push(&mut self, expected: u64, task: &TaskRow) -> Result<(), EventStoreError> {
         self.task_ids.push(task.task_id.0);
         self.expected.push(signed(expected)?);

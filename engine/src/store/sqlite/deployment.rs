@@ -1,11 +1,11 @@
 //! Which deployment a database belongs to.
 
 use async_trait::async_trait;
-use sqlx::SqliteConnection;
+use sqlx::{AssertSqlSafe, SqliteConnection};
 use uuid::{Builder, Uuid, fmt::Hyphenated};
 
 use super::{
-    super::{Deployment, EventStoreError, RestoreReport, UnsuitableServer},
+    super::{Deployment, EventStoreError, RestoreReport, TableSize, UnsuitableServer},
     SqliteEventStore,
     connection::{commit, detached},
     query::{execute, fetch, nth, scalar},
@@ -26,6 +26,9 @@ const FAULT: &str = "
     FROM annotator_models, (SELECT COALESCE(MAX(position), 0) AS ends FROM workflow_events)
     WHERE position > ends
     LIMIT 1";
+
+const TABLES: &str = "
+    SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name";
 
 const RENEW: &str = "UPDATE deployment SET log_id = ?1";
 
@@ -69,6 +72,24 @@ impl Deployment for SqliteEventStore {
             Some(fault) => Err(UnsuitableServer::NotWhole(fault).into()),
             None => Ok(()),
         }
+    }
+
+    /// Counts the rows; a file does not tell what of it belongs to which table.
+    async fn table_sizes(&self) -> Result<Vec<TableSize>, EventStoreError> {
+        let tables = self.fetch(sqlx::query(TABLES), |row| nth::<String>(row, 0));
+        let mut sizes = Vec::new();
+        for table in tables.await? {
+            let count = format!("SELECT COUNT(*) FROM \"{table}\"");
+            let count: i64 = self.scalar(sqlx::query(AssertSqlSafe(count))).await?;
+            sizes.push(TableSize {
+                table,
+                rows: u64::try_from(count).unwrap_or_default(),
+                bytes: None,
+                index_bytes: None,
+            });
+        }
+        sizes.sort_by(|a, b| b.rows.cmp(&a.rows).then(a.table.cmp(&b.table)));
+        Ok(sizes)
     }
 
     async fn restored(&self) -> Result<RestoreReport, EventStoreError> {

@@ -45,6 +45,7 @@ macro_rules! for_each_case {
             a_snapshot_shortens_the_load_and_a_damaged_one_is_replayed;
             a_nul_in_a_text_is_bad_data;
             overlapping_batches_neither_deadlock_nor_leave_gaps;
+            tasks_that_are_started_by_two_at_once_are_started_once;
             the_log_holds_all_streams_in_order;
             messages_belong_to_the_publisher_that_commits_them;
             a_message_without_an_event_is_carried_in_its_place;

@@ -7,7 +7,8 @@ use glyph_workflow_engine::{
     state::TaskStatus,
     store::{
         CommandLog, EventStore, EventStoreError, LogPosition, OpenBatch, OpenRequest, Outbox,
-        PgEventStore, PgSettings, Rebuild, TaskIndex, UnsuitableServer, WorkflowConfigStore,
+        PgEventStore, PgSettings, Rebuild, SplitReason, TaskIndex, UnsuitableServer, Verdict,
+        WorkflowConfigStore,
     },
 };
 use serde_json::json;
@@ -246,7 +247,8 @@ async fn a_second_batch_waits_for_the_head_and_decides_on_what_the_first_wrote()
         return;
     };
     let one = task("one");
-    let first = begin(&fresh.store, &[one]).await;
+    append(&fresh.store, one, None, started("flow", &[])).await;
+    let mut first = begin(&fresh.store, &[one]).await;
     let second = tokio::spawn({
         let store = fresh.store.clone();
         async move {
@@ -263,10 +265,11 @@ async fn a_second_batch_waits_for_the_head_and_decides_on_what_the_first_wrote()
         }
     });
     waiting(&fresh, 1).await;
-    let (mut write, _) = write_on(None, one, first.now, started("flow", &[]));
+    let state = fold(first.take_task(one));
+    let (mut write, _) = write_on(state, one, first.now, vec![annotated(json!(1))]);
     write.commands = vec![applied("same", Some(one))];
     first.commit(vec![write]).await.unwrap();
-    assert_eq!(second.await.unwrap(), (2, true));
+    assert_eq!(second.await.unwrap(), (3, true));
     fresh.finish().await;
 }
 
@@ -449,6 +452,65 @@ async fn claims_at_once_do_not_split_a_task() {
     assert_eq!(holders.len(), 10);
     let free = "SELECT count(*) FROM outbox WHERE owner IS NULL";
     assert_eq!(fresh.ask::<i64>(free).await, 0);
+    fresh.finish().await;
+}
+
+/// Both were opened before either of them was committed, and nothing of the second one is written:
+/// neither its other tasks nor a rejection, which holds only for a task that has not started.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_that_loses_a_race_about_a_new_task_writes_nothing() {
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    let store = &fresh.store;
+    let (contested, own) = (task("contested"), task("own"));
+    let first = open(store, &[contested], None).await;
+    let second = open(store, &[contested, own], None).await;
+    let third = open(store, &[contested, own], None).await;
+    let (write, _) = write_on(None, contested, first.now, started("flow", &[]));
+    first.commit(vec![write]).await.unwrap();
+
+    let now = second.now;
+    let (lost, _) = write_on(None, contested, now, started("flow", &[]));
+    let (beside, _) = write_on(None, own, now, started("flow", &[]));
+    let refused = second.commit(vec![beside.clone(), lost]).await.unwrap_err();
+    let conflict = Verdict::Split(SplitReason::Conflict);
+    assert_eq!(refused.verdict(true), conflict, "{refused:?}");
+    let (mut rejection, _) = write_on(None, contested, now, Vec::new());
+    rejection.commands = vec![rejected("late", Some(contested), now)];
+    let refused = third.commit(vec![rejection, beside]).await.unwrap_err();
+    assert_eq!(refused.verdict(true), conflict, "{refused:?}");
+    assert!(store.command(command("late")).await.unwrap().is_none());
+    assert_eq!(fresh.heads().await, 1);
+
+    let mut again = open(store, &[contested, own], None).await;
+    assert_eq!(again.take_task(contested).version, 2);
+    assert_eq!(again.take_task(own).version, 0);
+    drop(again);
+    fresh.finish().await;
+}
+
+/// A commit waits for another one that is inserting the same head, and starts the task if that one
+/// is rolled back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_is_rolled_back_costs_nobody_a_race() {
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    let one = task("one");
+    let batch = open(&fresh.store, &[one], None).await;
+    let mut other = fresh.connection().await;
+    let insert = format!("BEGIN; INSERT INTO tasks (task_id) VALUES ('{one}')");
+    raw_sql(AssertSqlSafe(insert))
+        .execute(&mut other)
+        .await
+        .unwrap();
+    let (write, _) = write_on(None, one, batch.now, started("flow", &[]));
+    let commit = tokio::spawn(batch.commit(vec![write]));
+    waiting(&fresh, 1).await;
+    raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+    commit.await.unwrap().unwrap();
+    assert_eq!(fresh.heads().await, 1);
     fresh.finish().await;
 }
 

@@ -111,6 +111,16 @@ async fn the_feed_is_filtered_by_workflow_and_type() {
     }
 }
 
+#[tokio::test]
+async fn a_position_beyond_the_log_is_told() {
+    let (server, _) = with_work().await;
+    let page = server.get("/api/v1/events?after=end").await;
+    assert!(page.json["log"].is_string());
+    let refused = server.get("/api/v1/events?after=999.1").await;
+    assert_eq!(refused.status, StatusCode::GONE);
+    assert_eq!(refused.json["code"], "beyond_the_log");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_waits_at_the_end_is_told_of_what_comes() {
     let (server, _) = with_work().await;

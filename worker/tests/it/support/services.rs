@@ -190,15 +190,25 @@ impl Services {
         queue
     }
 
-    /// Publishes commands and waits for their confirms.
+    /// Publishes commands and waits for their confirms. What the broker refuses, as a queue may that
+    /// has no leader yet, is sent again, as a producer does.
     pub(crate) async fn send(&self, commands: &[Value]) {
-        let mut confirms = Vec::new();
-        for command in commands {
-            let key = command["type"].as_str().unwrap_or("submission");
-            confirms.push(self.publish(key, command.to_string().as_bytes()).await);
-        }
-        for confirm in confirms {
-            assert!(confirm.await.unwrap().is_ack());
+        let deadline = Instant::now() + DEADLINE;
+        let mut left: Vec<&Value> = commands.iter().collect();
+        while !left.is_empty() {
+            let mut confirms = Vec::new();
+            for command in &left {
+                let key = command["type"].as_str().unwrap_or("submission");
+                confirms.push(self.publish(key, command.to_string().as_bytes()).await);
+            }
+            let mut refused = Vec::new();
+            for (command, confirm) in left.into_iter().zip(confirms) {
+                if !confirm.await.unwrap().is_ack() {
+                    refused.push(command);
+                }
+            }
+            left = refused;
+            assert!(left.is_empty() || Instant::now() < deadline, "{left:?}");
         }
     }
 

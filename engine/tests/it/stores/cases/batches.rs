@@ -1,8 +1,13 @@
 //! Batches, streams and the log.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use glyph_workflow_engine::{
+    WorkflowOrchestrator,
+    command::{Command, CommandEnvelope, Outcome, Start},
     events::{StateRebuilder, WorkflowEvent},
     ids::TaskId,
     store::{
@@ -525,4 +530,67 @@ pub(in crate::stores) async fn the_log_holds_all_streams_in_order(a: &impl Adapt
         paged.extend(page);
     }
     assert_eq!(paged, whole);
+}
+
+/// Two processes get the same commands at once, which start tasks; each of them is applied by one
+/// and a duplicate for the other, whoever comes first. Other tasks of the batches exist already.
+pub(in crate::stores) async fn tasks_that_are_started_by_two_at_once_are_started_once(
+    a: &impl Adapter,
+) {
+    const ROUNDS: u32 = 12;
+    const TASKS: u32 = 8;
+    let stores = [a.store(), a.another().await];
+    let orchestrators = stores.map(|store| {
+        Arc::new(WorkflowOrchestrator::new(
+            Arc::clone(&store) as _,
+            store as _,
+        ))
+    });
+    let yaml = "workflow: { id: flow, steps: [{ id: annotate, type: annotation }] }";
+    orchestrators[0].create_workflow(yaml).await.unwrap();
+    let start = |n: u32| {
+        let start = Start {
+            task_id: numbered(n),
+            workflow: "flow".parse().unwrap(),
+            input: Some(json!({ "n": n })),
+            labels: None,
+            expected: None,
+        };
+        CommandEnvelope::new(id(&format!("start {n}")), Command::Start(start))
+    };
+    for round in 0..ROUNDS {
+        // Half of the tasks are those of the round before.
+        let first = round * TASKS / 2;
+        let commands: Vec<_> = (first..first + TASKS).map(start).collect();
+        let reversed = commands.iter().rev().cloned().collect();
+        let run = |who: usize, commands: Vec<CommandEnvelope>| {
+            let orchestrator = Arc::clone(&orchestrators[who]);
+            tokio::spawn(async move { orchestrator.process_batch(commands, None).await })
+        };
+        let (one, other) = (run(0, commands), run(1, reversed));
+        let one = one.await.unwrap().unwrap().outcomes;
+        let other = other.await.unwrap().unwrap().outcomes;
+        let known = if round == 0 { 0 } else { TASKS as usize / 2 };
+        for (n, pair) in one.iter().zip(other.iter().rev()).enumerate() {
+            let applied = [pair.0, pair.1]
+                .iter()
+                .filter(|outcome| matches!(outcome, Outcome::Applied(_)))
+                .count();
+            let duplicates = [pair.0, pair.1]
+                .iter()
+                .filter(|outcome| matches!(outcome, Outcome::Duplicate(_)))
+                .count();
+            let expected = if n < known { (0, 2) } else { (1, 1) };
+            assert_eq!((applied, duplicates), expected, "round {round}: {pair:?}");
+        }
+    }
+    let store = a.store();
+    let count = TASKS + (ROUNDS - 1) * TASKS / 2;
+    assert_eq!(a.heads().await, u64::from(count));
+    for n in 0..count {
+        let events = store.events(numbered(n), 0, 100).await.unwrap().events;
+        let state = StateRebuilder::rebuild(&events).unwrap().unwrap();
+        let row = store.task(numbered(n)).await.unwrap().unwrap();
+        assert_eq!(row, TaskRow::from(&state));
+    }
 }
