@@ -234,8 +234,8 @@ pub trait EventStore: ReliabilityStore + Send + Sync {
         limit: u32,
     ) -> Result<EventPage, EventStoreError>;
 
-    /// Events of all streams in log order, after a position. Stops below the point where an open
-    /// transaction could still write, so no event is ever skipped.
+    /// Events of all streams after a position, in the order of the log: none is ever skipped. At
+    /// most `limit`, and fewer where they are large; none at the end of the log only.
     async fn read_log(
         &self,
         after: LogPosition,

@@ -34,6 +34,10 @@ macro_rules! events_of_log {
     };
 }
 
+/// Bytes of stored data, as the database keeps them, after which a page ends: what a reader holds in
+/// memory is several times that.
+const PAGE_BYTES_MAX: i64 = 4 << 20;
+
 /// The workflow and the start time are in the head of the stream; if the head is lost, they come
 /// from its first event.
 const LOG: &str = concat!(
@@ -49,10 +53,15 @@ const LOG: &str = concat!(
                SELECT first.occurred_at FROM workflow_events first
                WHERE first.stream_id = e.stream_id AND first.version = 1
            )) AS started_at
-    FROM ",
+    FROM (
+        SELECT e.*, sum(pg_column_size(e.event_data)) OVER (ORDER BY e.entry, e.position)
+                    - pg_column_size(e.event_data) AS before
+        FROM ",
     events_of_log!(),
     " e
+    ) e
     LEFT JOIN tasks t ON t.task_id = e.stream_id
+    WHERE e.before < $4
     ORDER BY e.entry, e.position"
 );
 
@@ -140,6 +149,7 @@ fn page(after: LogPosition, limit: u32) -> PgQuery {
         .bind(after.entry)
         .bind(after.position)
         .bind(i64::from(limit))
+        .bind(PAGE_BYTES_MAX)
 }
 
 #[async_trait]
