@@ -249,6 +249,7 @@ pub(super) const CONTEXT_EVENTS: [&str; 3] = [
 
 impl RangeEvents {
     /// Sorts what was read, each event with the number of its range, counted from 1.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(super) fn by_range(
         ranges: &[EventRange],
         found: Vec<(i64, Result<StoredEvent, EventStoreError>)>,
