@@ -42,7 +42,8 @@ def main(checks):
             [
                 pathlib.Path(sys.executable).with_name("schemathesis"), "run", f"http://127.0.0.1:{worker.port}/openapi.json",
                 "--checks", JUDGED_BY, "--phases", "coverage,fuzzing", "--max-examples", "10", "--seed", "2008", "--no-shrink",
-                "--continue-on-failure", "--no-color",
+                # A request may wait for something new in the log for twenty seconds.
+                "--continue-on-failure", "--no-color", "--request-timeout", "30",
             ],
             cwd=LOGS, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
         )
