@@ -51,8 +51,11 @@ pub(super) fn connection_survives(error: &EventStoreError) -> bool {
         EventStoreError::CommitUnknown(_) | EventStoreError::Unavailable(_) => false,
         // The server's own message about one statement. Without one, or with the end of the
         // session, nothing more comes over this connection.
-        EventStoreError::Hindered { source, .. } => sql_state(source.as_ref())
-            .is_some_and(|code| !code.starts_with("25P") && !code.starts_with("57P")),
+        EventStoreError::Hindered { source, reason, .. } => match sql_state(source.as_ref()) {
+            Some(code) => !code.starts_with("25P") && !code.starts_with("57P"),
+            // A race that was lost: every statement was answered.
+            None => *reason == SplitReason::Conflict,
+        },
         EventStoreError::Data(_)
         | EventStoreError::VersionConflict { .. }
         | EventStoreError::Unreadable { .. }

@@ -520,6 +520,11 @@ async fn a_batch_that_loses_a_race_about_a_new_task_writes_nothing() {
     assert_eq!(again.take_task(contested).version, 2);
     assert_eq!(again.take_task(own).version, 0);
     drop(again);
+    // Nor does it hold up anybody until its connection is gone.
+    let open = "
+        SELECT count(*) FROM pg_stat_activity
+        WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+    assert_eq!(fresh.ask::<i64>(open).await, 0);
     fresh.finish().await;
 }
 
