@@ -64,8 +64,8 @@ pub use operator_commands::{
     OperatorSubject, OperatorWrite, Pauses, PlannedOperatorCommand,
 };
 pub use outbox::{
-    CLAIM_BYTES_MAX, CarriedMessage, EventRange, FailedOutboxRow, NewMessage, OUTBOX_LEASE, Outbox,
-    OutboxContent, OutboxMessage, OutboxRow, OutboxStats, PublisherId, RangeEvents, ReleasedRow,
+    CLAIM_BYTES_MAX, EventRange, FailedOutboxRow, NewMessage, OUTBOX_LEASE, Outbox, OutboxContent,
+    OutboxMessage, OutboxRow, OutboxStats, PublisherId, RangeEvents, ReleasedRow,
     UnconfirmedMessage,
 };
 #[cfg(feature = "postgres")]

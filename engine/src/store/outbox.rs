@@ -3,7 +3,7 @@
 //! A message about a task is a function of its event, so the outbox keeps only which events of a
 //! task are to be told of: one row for each task and batch. Who publishes a row that it did not
 //! commit builds the messages anew from the events. A message without an event (a rejection, a
-//! goal, an act of an operator) has a row of its own that carries it.
+//! goal, an act of an operator) is in the log itself, and has a row of its own that names it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::error::EventStoreError;
+use super::{error::EventStoreError, log::LoggedMessage};
 use crate::{events::StoredEvent, ids::TaskId};
 
 /// A publisher of outbox rows: one run of one process.
@@ -27,7 +27,7 @@ pub struct NewMessage {
     /// The task whose message order applies.
     pub task_id: Option<TaskId>,
     /// The version of the task's event that it is built from. The outbox keeps the version and not
-    /// the body; without one it keeps the body.
+    /// the body; without one the log keeps the message.
     pub version: Option<u64>,
     /// The routing key without prefix, as `step.completed.sentiment-dual.annotate`.
     pub routing_key: String,
@@ -77,19 +77,19 @@ pub enum OutboxContent {
     /// The messages of some events.
     Events(EventRange),
     /// A message without an event.
-    Message(CarriedMessage),
+    Message(LoggedMessage),
 }
 
 impl OutboxContent {
-    /// The message that the row carries; none if it stands for events.
-    pub fn carried(&self) -> Option<&CarriedMessage> {
+    /// The message that the row names; none if it stands for events.
+    pub fn message(&self) -> Option<&LoggedMessage> {
         match self {
             Self::Message(message) => Some(message),
             Self::Events(_) => None,
         }
     }
 
-    /// The events whose messages the row stands for; none if it carries a message.
+    /// The events whose messages the row stands for; none if it names a message.
     pub fn events(&self) -> Option<EventRange> {
         match self {
             Self::Events(range) => Some(*range),
@@ -107,19 +107,6 @@ pub struct EventRange {
     pub from: u64,
     /// The version of the last event.
     pub to: u64,
-}
-
-/// A message that its row carries.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CarriedMessage {
-    /// The message's id.
-    pub message_id: Uuid,
-    /// The routing key without prefix.
-    pub routing_key: String,
-    /// The message's kind.
-    pub message_type: String,
-    /// The whole body.
-    pub body: Arc<str>,
 }
 
 /// The events of a range, with what comes before it and its messages name.
@@ -288,7 +275,7 @@ impl RangeEvents {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct NewRow {
     /// The versions of the first and the last one's events; none if there is one message, which
-    /// has no event and is carried.
+    /// has no event.
     pub(super) versions: Option<(u64, u64)>,
     /// The messages, at least one.
     pub(super) messages: Vec<NewMessage>,
@@ -320,8 +307,8 @@ impl NewRow {
         rows
     }
 
-    /// The message that the row carries.
-    pub(super) fn carried(&self) -> Option<&NewMessage> {
+    /// The message that the row names.
+    pub(super) fn message(&self) -> Option<&NewMessage> {
         self.messages.first().filter(|_| self.versions.is_none())
     }
 }
@@ -338,6 +325,18 @@ impl NewMessage {
             message_type: self.message_type.to_owned(),
             body: self.body,
             attempts: 0,
+        }
+    }
+}
+
+impl From<&NewMessage> for LoggedMessage {
+    fn from(message: &NewMessage) -> Self {
+        Self {
+            message_id: message.message_id,
+            task_id: message.task_id,
+            routing_key: message.routing_key.clone(),
+            message_type: message.message_type.to_owned(),
+            body: message.body.clone(),
         }
     }
 }

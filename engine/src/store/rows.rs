@@ -1,6 +1,6 @@
 //! Decodes database rows. Databases differ in their column types, not in what the rows mean.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
@@ -9,11 +9,11 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
-    AnnotatorPause, CarriedMessage, CommandRow, Draft, EventRange, EventStoreError,
-    FailedOutboxRow, GoalActionRow, GoalActionStatus, JobCounts, JobItem, JobItemState, JobRow,
-    JobState, LogEntry, LogPosition, LoggedMessage, ModelCheckpoint, NewGoalAction, OutboxContent,
-    OutboxRow, PeopleSeen, RecordedOutcome, StepWithOpenSlots, TaskRow, Timer, TimerKind,
-    UnconfirmedMessage, WorkflowPause, WorkflowRow,
+    AnnotatorPause, CommandRow, Draft, EventRange, EventStoreError, FailedOutboxRow, GoalActionRow,
+    GoalActionStatus, JobCounts, JobItem, JobItemState, JobRow, JobState, LogEntry, LogPosition,
+    LoggedMessage, ModelCheckpoint, NewGoalAction, OutboxContent, OutboxRow, PeopleSeen,
+    RecordedOutcome, StepWithOpenSlots, TaskRow, Timer, TimerKind, UnconfirmedMessage,
+    WorkflowPause, WorkflowRow,
 };
 use crate::{
     config::WorkflowConfig,
@@ -264,19 +264,16 @@ pub(super) fn log_entry(row: &impl Record) -> Result<LogEntry, EventStoreError> 
     })
 }
 
-/// A message of the log, with its position.
-pub(super) fn logged_message(
-    row: &impl Record,
-) -> Result<(LogPosition, LoggedMessage), EventStoreError> {
+/// A message of the log.
+pub(super) fn logged_message(row: &impl Record) -> Result<LoggedMessage, EventStoreError> {
     let columns = Columns::of("log_messages", row);
-    let message = LoggedMessage {
+    Ok(LoggedMessage {
         message_id: columns.uuid("message_id")?,
         task_id: columns.opt_task("task_id")?,
         routing_key: columns.string("routing_key")?,
         message_type: columns.string("message_type")?,
         body: columns.text("body")?.into(),
-    };
-    Ok((columns.log_position()?, message))
+    })
 }
 
 /// The position of an event that was examined, and the event if it belongs to `workflow`.
@@ -386,12 +383,7 @@ pub(super) fn outbox(row: &impl Record) -> Result<OutboxRow, EventStoreError> {
             from,
             to: columns.number("to_version")?,
         }),
-        (None, _) | (_, None) => OutboxContent::Message(CarriedMessage {
-            message_id: columns.uuid("message_id")?,
-            routing_key: columns.string("routing_key")?,
-            message_type: columns.string("message_type")?,
-            body: Arc::from(columns.text("body")?),
-        }),
+        (None, _) | (_, None) => OutboxContent::Message(logged_message(row)?),
     };
     Ok(OutboxRow {
         position: columns.number("position")?,

@@ -1,14 +1,9 @@
 //! `glyph events`: the log as a feed, and messages sent again from it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
-use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand, ValueEnum};
 use glyph_workflow_engine::{events::LogPosition, ids::WorkflowId, limits::PAGE_MAX, store::Store};
-use serde::Deserialize;
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -20,9 +15,10 @@ use super::{
 use crate::{
     broker::{Destination, MessagePublisher, Publication, PublishOutcome, headers::ROUTING_KEY},
     operations::feed::{FeedError, FeedFilter, FeedForm, FeedItem, FeedPage, feed},
+    outbox::publication,
     settings::Settings,
     telemetry,
-    wire::{CloudEventMessages, envelope::CONTENT_TYPE},
+    wire::CloudEventMessages,
 };
 
 /// How often `tail --follow` looks at the end of the log.
@@ -255,36 +251,15 @@ async fn replay(
     Ok(())
 }
 
-/// The attributes that are repeated as AMQP properties.
-#[derive(Deserialize)]
-struct Head {
-    id: String,
-    #[serde(rename = "type")]
-    event_type: String,
-    #[serde(default)]
-    correlationid: Option<String>,
-    time: DateTime<Utc>,
-}
-
+/// The message of an item, for a queue; none for an event.
 fn message(item: &FeedItem, queue: &str) -> Option<Publication> {
-    let body = item.message.as_ref()?.get();
-    let head: Head = serde_json::from_str(body).ok()?;
-    let key = item.routing_key.clone()?;
-    Some(Publication {
-        destination: Destination::Queue(queue.to_owned()),
-        routing_key: queue.to_owned(),
-        message_id: head.id,
-        message_type: head.event_type,
-        correlation_id: head.correlationid,
-        reply_to: None,
-        headers: BTreeMap::from([(ROUTING_KEY.to_owned(), key)]),
-        original: None,
-        content_type: CONTENT_TYPE,
-        body: body.as_bytes().into(),
-        timestamp: head.time,
-        mandatory: true,
-        persistent: true,
-    })
+    let (message, key) = (item.message.as_ref()?, item.routing_key.as_ref()?);
+    let id = item.message_id.as_ref()?;
+    let mut publication = publication(id.to_string(), queue.to_owned(), message.get().into());
+    publication.destination = Destination::Queue(queue.to_owned());
+    let key = (ROUTING_KEY.to_owned(), key.clone());
+    publication.headers.extend([key]);
+    Some(publication)
 }
 
 /// Publishes until each is confirmed, in order; a queue that does not exist ends it.

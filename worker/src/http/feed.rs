@@ -3,7 +3,11 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use axum::{Json, extract::State};
-use glyph_workflow_engine::{events::LogPosition, ids::Slug};
+use glyph_workflow_engine::{
+    events::LogPosition,
+    ids::{Slug, WorkflowId},
+    limits::PAGE_MAX,
+};
 use schemars::{json_schema, schema_for};
 use tokio::time::{Instant, sleep};
 
@@ -20,7 +24,6 @@ use crate::{
     },
     wire::CloudEventMessages,
 };
-use glyph_workflow_engine::{ids::WorkflowId, limits::PAGE_MAX};
 
 /// The longest time that a request waits for something new: well within the time limit of requests.
 const WAIT_MAX: u64 = 20;
@@ -107,19 +110,22 @@ async fn read(
     // Of every kind, whether or not this deployment publishes it: who reads the log asks for all.
     let messages = CloudEventMessages::default();
     let until = Instant::now() + Duration::from_secs(wait.unwrap_or_default());
+    // A worker that drains answers at once, so nobody holds it up.
+    let is_over = || Instant::now() >= until || api.health.is_draining();
     loop {
+        let end = api.store.log_end().await?;
         let page = feed(&*api.store, &messages, &filter, after, limit, |event| {
             if !caller.sees_everything() {
                 hide_in_event(event);
             }
         })
         .await?;
-        // A worker that drains answers at once, so nobody holds it up.
-        let is_over = Instant::now() >= until || api.health.is_draining();
-        if !page.items.is_empty() || is_over {
+        if !page.items.is_empty() || is_over() {
             return Ok(Json(page));
         }
         after = page.next_after.parse().unwrap_or(after);
-        sleep(LOOK).await;
+        while !is_over() && api.store.log_end().await? == end {
+            sleep(LOOK).await;
+        }
     }
 }

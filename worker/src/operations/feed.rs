@@ -73,6 +73,9 @@ pub struct FeedItem {
     /// The event; none for a message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<StoredEvent>,
+    /// The id of the message, as it is in the message itself.
+    #[serde(skip)]
+    pub message_id: Option<Uuid>,
     /// The routing key of the message, without prefix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub routing_key: Option<String>,
@@ -287,6 +290,7 @@ fn of_event(
                 position: position.to_string(),
                 workflow,
                 event: Some(event),
+                message_id: None,
                 routing_key: None,
                 message: None,
             }))
@@ -301,6 +305,7 @@ fn of_event(
                 position: position.to_string(),
                 workflow,
                 event: None,
+                message_id: Some(message.message_id),
                 routing_key: Some(message.routing_key.clone()),
                 message: Some(raw(message.message_id, &message.body)?),
             }))
@@ -323,6 +328,7 @@ fn of_message(
         position: position.to_string(),
         workflow,
         event: None,
+        message_id: Some(message.message_id),
         routing_key: Some(message.routing_key),
         message: Some(body),
     }))

@@ -11,7 +11,7 @@ mod relay;
 mod verdict;
 
 pub(crate) use deletions::{Deletions, start_deletions};
-pub(crate) use publication::publication_of;
+pub(crate) use publication::{publication, publication_of};
 pub(crate) use rebuilding::rebuild_messages;
 pub(crate) use relay::{Relay, relay_id};
 pub(crate) use verdict::{judge, release, whole_row};

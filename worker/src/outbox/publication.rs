@@ -27,27 +27,39 @@ struct Head<'a> {
 
 /// The message, as the broker takes it.
 pub(crate) fn publication_of(message: &OutboxMessage) -> Publication {
+    Publication {
+        mandatory: MessageType::from_name(&message.message_type)
+            .is_some_and(MessageType::is_mandatory),
+        ..publication(
+            message.message_id.to_string(),
+            message.routing_key.clone(),
+            Arc::clone(&message.body),
+        )
+    }
+}
+
+/// A message about what happened, by its body. Nothing must take it.
+pub(crate) fn publication(message_id: String, routing_key: String, body: Arc<str>) -> Publication {
     // No build of this program writes a body that cannot be read; such a message is published all the
     // same.
-    let head: Head<'_> = serde_json::from_str(&message.body).unwrap_or_default();
+    let head: Head<'_> = serde_json::from_str(&body).unwrap_or_default();
     let traceparent = head
         .traceparent
         .map(|text| (HEADER_TRACEPARENT.to_owned(), text.into_owned()));
     Publication {
         destination: Destination::Events,
-        routing_key: message.routing_key.clone(),
-        message_id: message.message_id.to_string(),
+        routing_key,
+        message_id,
         message_type: head.event_type.into_owned(),
         correlation_id: head.correlationid.map(Cow::into_owned),
         reply_to: None,
         headers: traceparent.into_iter().collect::<BTreeMap<_, _>>(),
         original: None,
         content_type: CONTENT_TYPE,
-        body: Arc::<[u8]>::from(Arc::clone(&message.body)),
         timestamp: head.time.unwrap_or_else(Utc::now),
-        mandatory: MessageType::from_name(&message.message_type)
-            .is_some_and(MessageType::is_mandatory),
+        mandatory: false,
         persistent: true,
+        body: body.into(),
     }
 }
 

@@ -59,6 +59,7 @@ const CLAIM_MAX: u32 = 512;
 const POLL_BACKLOG: Duration = Duration::from_millis(200);
 /// Time between two polls while no message waits.
 const POLL_IDLE: Duration = Duration::from_secs(1);
+
 /// The relay's name among publishers, next to the lanes' of the same process.
 pub(crate) fn relay_id(lanes: PublisherId) -> PublisherId {
     PublisherId(Uuid::new_v5(&lanes.0, b"relay"))
@@ -244,20 +245,7 @@ fn split_probes(messages: Vec<OutboxMessage>) -> (Vec<OutboxMessage>, Vec<Outbox
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
-    fn message(position: i64, task: u128, version: u64, attempts: i32) -> OutboxMessage {
-        OutboxMessage {
-            position,
-            message_id: Uuid::nil(),
-            task_id: (task > 0).then(|| TaskId(Uuid::from_u128(task))),
-            version: (task > 0).then_some(version),
-            routing_key: "step.completed.w.s".to_owned(),
-            message_type: "step.completed".to_owned(),
-            body: "{}".into(),
-            attempts,
-        }
-    }
+    use super::{super::verdict::tests::message, *};
 
     fn positions(messages: &[OutboxMessage]) -> Vec<i64> {
         messages.iter().map(|message| message.position).collect()

@@ -121,7 +121,7 @@ pub(crate) async fn release(outbox: &dyn Outbox, released: Released, stopping: &
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use uuid::Uuid;
 
     use super::*;
@@ -131,7 +131,13 @@ mod tests {
         message(position, task, 1, attempts)
     }
 
-    fn message(position: i64, task: u128, version: u64, attempts: i32) -> OutboxMessage {
+    /// A message of a row that it may share.
+    pub(in crate::outbox) fn message(
+        position: i64,
+        task: u128,
+        version: u64,
+        attempts: i32,
+    ) -> OutboxMessage {
         OutboxMessage {
             position,
             message_id: Uuid::from_u128(position.unsigned_abs().into()),

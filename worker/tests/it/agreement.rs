@@ -25,7 +25,7 @@ use glyph_workflow_engine::{
     command::{Command, CommandEnvelope, Start},
     consensus::{Bounds, cohens_kappa, krippendorffs_alpha_nominal},
     ids::TaskId,
-    store::{CarriedMessage, MemoryStore, Outbox, ProjectionStore, ProjectionWrite, PublisherId},
+    store::{LoggedMessage, MemoryStore, Outbox, ProjectionStore, ProjectionWrite, PublisherId},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -99,13 +99,13 @@ impl Scenario {
     }
 
     /// Messages since the last call.
-    async fn told(&self) -> Vec<CarriedMessage> {
+    async fn told(&self) -> Vec<LoggedMessage> {
         let publisher = PublisherId(Uuid::nil());
         let lease = Duration::from_mins(1);
         let rows = self.store.claim(publisher, lease, 1_000).await.unwrap();
         let positions: Vec<_> = rows.iter().map(|row| row.position).collect();
         self.store.confirmed(&positions).await.unwrap();
-        let carried = rows.iter().map(|row| row.content.carried().unwrap());
+        let carried = rows.iter().map(|row| row.content.message().unwrap());
         carried.cloned().collect()
     }
 }

@@ -7,7 +7,7 @@ use glyph_worker::projections::read_goals;
 use glyph_workflow_engine::store::{Deployment, PgEventStore, PgSettings};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, raw_sql};
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 use uuid::Uuid;
 
 use crate::support::{
@@ -74,6 +74,21 @@ fn versions() -> Vec<PathBuf> {
     found.sort();
     found.reverse();
     found
+}
+
+/// A worker that has done with four tasks and published everything, and the tap of its messages.
+async fn worked(services: &Services) -> (Child, String) {
+    services
+        .orchestrator()
+        .create_workflow(WORKFLOW)
+        .await
+        .unwrap();
+    let worker = services.worker_process().spawn().unwrap();
+    let tap = services.tap().await;
+    services.send(&work(0..4)).await;
+    reached(&services.store, 1).await;
+    services.outbox_empty().await;
+    (worker, tap)
 }
 
 /// A dump, and what consumers have seen since.
@@ -187,21 +202,12 @@ impl Drill {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dump_goes_on_in_another_cluster_and_an_earlier_one_under_new_ids() {
     let services = Services::new().await;
-    services
-        .orchestrator()
-        .create_workflow(WORKFLOW)
-        .await
-        .unwrap();
-    let mut worker = services.worker_process().spawn().unwrap();
-    let tap = services.tap().await;
     let mut foreign = PgConnection::connect(&services.database_url).await.unwrap();
     raw_sql("BEGIN; SELECT pg_current_xact_id()")
         .execute(&mut foreign)
         .await
         .unwrap();
-    services.send(&work(0..4)).await;
-    reached(&services.store, 1).await;
-    services.outbox_empty().await;
+    let (mut worker, tap) = worked(&services).await;
 
     // The dump is taken at work; what is sent after it is not in it.
     let folder = tempfile::tempdir().unwrap();
@@ -287,16 +293,7 @@ async fn a_worker_does_not_start_on_tables_that_do_not_fit_the_log() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_are_sent_again_as_they_were() {
     let services = Services::new().await;
-    services
-        .orchestrator()
-        .create_workflow(WORKFLOW)
-        .await
-        .unwrap();
-    let mut worker = services.worker_process().spawn().unwrap();
-    let tap = services.tap().await;
-    services.send(&work(0..4)).await;
-    reached(&services.store, 1).await;
-    services.outbox_empty().await;
+    let (mut worker, tap) = worked(&services).await;
     worker.start_kill().unwrap();
     worker.wait().await.unwrap();
     let sent = services.take(&tap).await;

@@ -93,7 +93,7 @@ impl Scenario {
         let positions: Vec<_> = rows.iter().map(|row| row.position).collect();
         self.store.confirmed(&positions).await.unwrap();
         let mut said = BTreeMap::new();
-        let carried = rows.iter().filter_map(|row| row.content.carried());
+        let carried = rows.iter().filter_map(|row| row.content.message());
         for message in carried.filter(|message| message.message_type.starts_with("goal.")) {
             *said.entry(message.message_type.clone()).or_default() += 1;
         }

@@ -196,7 +196,7 @@ impl Scenario {
             (user, accuracy, data["paused"].as_bool().unwrap())
         };
         rows.iter()
-            .map(|row| row.content.carried().unwrap())
+            .map(|row| row.content.message().unwrap())
             .inspect(|row| assert_eq!(row.routing_key, "annotator.flagged.sentiment-dual"))
             .map(|row| read(&row.body))
             .collect()

@@ -309,16 +309,23 @@ fn pipeline(
     })
 }
 
+/// A store with a workflow, and who decides on it and sends messages.
+async fn with_messages(
+    folder: &tempfile::TempDir,
+) -> (SqliteEventStore, Arc<WorkflowOrchestrator>) {
+    let store = sqlite(folder).await;
+    let shared = Arc::new(store.clone());
+    let orchestrator = WorkflowOrchestrator::new(shared.clone(), shared)
+        .with_messages(Arc::new(CloudEventMessages::default()));
+    orchestrator.create_workflow(DUAL).await.unwrap();
+    (store, Arc::new(orchestrator))
+}
+
 /// The damage is in one event of one task. Its messages wait, and are sent once it is mended.
 #[tokio::test]
 async fn an_event_that_cannot_be_read_holds_its_own_task_only() {
     let folder = tempfile::tempdir().unwrap();
-    let store = sqlite(&folder).await;
-    let shared = Arc::new(store.clone());
-    let orchestrator = WorkflowOrchestrator::new(shared.clone(), shared.clone())
-        .with_messages(Arc::new(CloudEventMessages::default()));
-    orchestrator.create_workflow(DUAL).await.unwrap();
-    let orchestrator = Arc::new(orchestrator);
+    let (store, orchestrator) = with_messages(&folder).await;
     // Nobody publishes what this process commits.
     for n in 1..=2 {
         for user in 1..=2 {
@@ -394,13 +401,8 @@ async fn an_event_that_cannot_be_read_holds_its_own_task_only() {
 #[tokio::test]
 async fn a_relay_goes_on_where_the_last_publisher_came_to() {
     let folder = tempfile::tempdir().unwrap();
-    let store = sqlite(&folder).await;
-    let shared = Arc::new(store.clone());
-    let orchestrator = WorkflowOrchestrator::new(shared.clone(), shared.clone())
-        .with_messages(Arc::new(CloudEventMessages::default()));
-    orchestrator.create_workflow(DUAL).await.unwrap();
+    let (store, orchestrator) = with_messages(&folder).await;
     let command = envelope(&submission(task(1), "annotate", 1, "yes"));
-    let orchestrator = Arc::new(orchestrator);
     let dead = PublisherId(Uuid::from_u128(1));
     let report = orchestrator.process_batch(vec![command], Some(dead)).await;
     let messages = report.unwrap().messages;

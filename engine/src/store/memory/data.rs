@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::super::{
     AnnotatorPause, CommandRow, Draft, EventStoreError, GoalActionRow, JobItem, JobRow,
-    ModelCheckpoint, NewMessage, OutboxRow, ProjectionRows, PublisherId, TaskRow, Timer,
+    LoggedMessage, ModelCheckpoint, OutboxRow, ProjectionRows, PublisherId, TaskRow, Timer,
     WorkflowPause, WorkflowRow,
 };
 use crate::{
@@ -114,7 +114,7 @@ pub(super) struct Data {
     pub(super) drafts: BTreeMap<(TaskId, StepId, u32, UserId), Draft>,
     pub(super) workflows: Vec<(WorkflowRow, WorkflowConfig)>,
     /// Messages that no event stands for, each with the number of events before it.
-    pub(super) log_messages: Vec<(usize, NewMessage)>,
+    pub(super) log_messages: Vec<(usize, LoggedMessage)>,
     /// External actions of goals, each with the end of its lease.
     pub(super) goal_actions: HashMap<Uuid, (GoalActionRow, DateTime<Utc>)>,
     /// Projections by name: events read, and rows by key.

@@ -50,14 +50,7 @@ impl MessageLog for MemoryStore {
         let all = (1_i64..).zip(&data.log_messages);
         let placed = all.map(|(position, (events, message))| {
             let entry = i64::try_from(*events).unwrap_or(i64::MAX);
-            let message = LoggedMessage {
-                message_id: message.message_id,
-                task_id: message.task_id,
-                routing_key: message.routing_key.clone(),
-                message_type: message.message_type.to_owned(),
-                body: message.body.clone(),
-            };
-            (LogPosition { entry, position }, message)
+            (LogPosition { entry, position }, message.clone())
         });
         let wanted = placed.filter(|(position, _)| *position > after && *position <= through);
         Ok(wanted.take(limit as usize).collect())

@@ -10,8 +10,8 @@ use chrono::{DateTime, Utc};
 
 use super::{
     super::{
-        CLAIM_BYTES_MAX, CarriedMessage, EventRange, EventStoreError, FailedOutboxRow, NewMessage,
-        Outbox, OutboxContent, OutboxMessage, OutboxRow, OutboxStats, PublisherId, RangeEvents,
+        CLAIM_BYTES_MAX, EventRange, EventStoreError, FailedOutboxRow, NewMessage, Outbox,
+        OutboxContent, OutboxMessage, OutboxRow, OutboxStats, PublisherId, RangeEvents,
         ReleasedRow, UnconfirmedMessage,
         outbox::{CONTEXT_EVENTS, NewRow},
     },
@@ -237,8 +237,8 @@ impl Data {
                 from,
                 to,
             });
-            let (task_id, content) = match (content, row.carried()) {
-                (None, Some(message)) => (message.task_id, carried(message)),
+            let (task_id, content) = match (content, row.message()) {
+                (None, Some(message)) => (message.task_id, OutboxContent::Message(message.into())),
                 (Some(range), _) => (Some(task), OutboxContent::Events(range)),
                 (None, None) => continue,
             };
@@ -279,7 +279,12 @@ impl Data {
     pub(super) fn enqueue(&mut self, messages: Vec<NewMessage>, now: DateTime<Utc>) {
         for message in messages {
             if self.say(&message) {
-                self.add(message.task_id, carried(&message), None, now);
+                self.add(
+                    message.task_id,
+                    OutboxContent::Message((&message).into()),
+                    None,
+                    now,
+                );
             }
         }
     }
@@ -289,17 +294,8 @@ impl Data {
         let mut said = self.log_messages.iter();
         let is_new = said.all(|(_, known)| known.message_id != message.message_id);
         if is_new {
-            self.log_messages.push((self.log.len(), message.clone()));
+            self.log_messages.push((self.log.len(), message.into()));
         }
         is_new
     }
-}
-
-fn carried(message: &NewMessage) -> OutboxContent {
-    OutboxContent::Message(CarriedMessage {
-        message_id: message.message_id,
-        routing_key: message.routing_key.clone(),
-        message_type: message.message_type.to_owned(),
-        body: message.body.clone(),
-    })
 }

@@ -139,9 +139,8 @@ pub(super) async fn read_recent_log(
         Ok((rows::log_entry(row)?, data.len()))
     })
     .await?;
-    let entries = read.iter().map(|(entry, _)| entry.clone()).collect();
-    recent.take(after, read);
-    Ok(entries)
+    recent.take(after, &read);
+    Ok(read.into_iter().map(|(entry, _)| entry).collect())
 }
 
 fn page(after: LogPosition, limit: u32) -> PgQuery {
@@ -175,8 +174,11 @@ impl MessageLog for PgEventStore {
             .bind(through.entry)
             .bind(through.position)
             .bind(i64::from(limit));
-        self.fetch(LONG_WORK_TIMEOUT, query, rows::logged_message)
-            .await
+        self.fetch(LONG_WORK_TIMEOUT, query, |row| {
+            let position = Columns::of("log_messages", row).log_position()?;
+            Ok((position, rows::logged_message(row)?))
+        })
+        .await
     }
 }
 

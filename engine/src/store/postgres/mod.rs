@@ -5,10 +5,10 @@
 //! A batch is one transaction of five round trips:
 //!
 //! - `BEGIN`
-//! - create the heads of new streams
-//! - lock all heads in id order
+//! - lock all heads that exist, in id order
 //! - read everything under the locks
-//! - write everything, and `COMMIT`
+//! - insert the heads of new streams, where there are any, and write everything
+//! - `COMMIT`, which numbers what was added to the log
 //!
 //! READ COMMITTED gives each statement its own snapshot, so what is read after the lock can no
 //! longer be changed by others.

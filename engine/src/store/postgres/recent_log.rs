@@ -48,7 +48,7 @@ impl RecentLog {
     }
 
     /// Takes in what was read after a position: all events from there to the last of them.
-    pub(super) fn take(&self, after: LogPosition, read: Vec<Sized>) {
+    pub(super) fn take(&self, after: LogPosition, read: &[Sized]) {
         let mut part = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let end = part
             .events
@@ -66,7 +66,7 @@ impl RecentLog {
         for (entry, bytes) in read {
             if after > end || entry.position > end {
                 part.bytes += bytes;
-                part.events.push_back((entry, bytes));
+                part.events.push_back((entry.clone(), *bytes));
             }
         }
         while part.events.len() > EVENTS_MAX || part.bytes > BYTES_MAX {
@@ -125,13 +125,13 @@ mod tests {
     fn what_one_has_read_the_next_finds() {
         let log = RecentLog::default();
         assert!(known(&log, 0).is_empty());
-        log.take(at(0), read([1, 2, 3]));
+        log.take(at(0), &read([1, 2, 3]));
         assert_eq!(known(&log, 0), [1, 2, 3]);
         assert_eq!(known(&log, 2), [3]);
         assert!(known(&log, 3).is_empty());
         // Read from within, and from its end.
-        log.take(at(1), read([2, 3, 4]));
-        log.take(at(4), read([5]));
+        log.take(at(1), &read([2, 3, 4]));
+        log.take(at(4), &read([5]));
         assert_eq!(known(&log, 0), [1, 2, 3, 4, 5]);
         assert_eq!(log.after(at(0), 2).len(), 2);
     }
@@ -139,12 +139,12 @@ mod tests {
     #[test]
     fn parts_with_a_gap_between_them_do_not_join() {
         let log = RecentLog::default();
-        log.take(at(0), read([1, 2]));
-        log.take(at(7), read([8, 9]));
+        log.take(at(0), &read([1, 2]));
+        log.take(at(7), &read([8, 9]));
         assert_eq!(known(&log, 7), [8, 9]);
         assert!(known(&log, 2).is_empty(), "3 to 7 are not known");
         // Who is far behind does not push out what is new.
-        log.take(at(0), read([1, 2, 3]));
+        log.take(at(0), &read([1, 2, 3]));
         assert_eq!(known(&log, 8), [9]);
     }
 
@@ -152,15 +152,15 @@ mod tests {
     fn the_oldest_are_forgotten_beyond_the_bounds() {
         let log = RecentLog::default();
         let many = i64::try_from(EVENTS_MAX).unwrap() + 2;
-        log.take(at(0), read(1..=many));
+        log.take(at(0), &read(1..=many));
         assert!(known(&log, 1).is_empty());
         assert_eq!(log.after(at(2), 1)[0].position, at(3));
         let huge: Vec<Sized> = read([many + 1, many + 2]);
-        let huge = huge
+        let huge: Vec<Sized> = huge
             .into_iter()
             .map(|(entry, _)| (entry, BYTES_MAX))
             .collect();
-        log.take(at(many), huge);
+        log.take(at(many), &huge);
         assert_eq!(known(&log, many + 1), [many + 2]);
     }
 }

@@ -422,24 +422,24 @@ impl OutboxRows {
         data: &[String],
     ) -> Result<(), EventStoreError> {
         for row in NewRow::of(messages) {
-            let carried = row.carried();
+            let named = row.message();
             let bytes = match row.versions {
                 Some((from, to)) => {
                     let behind = |version| usize::try_from(version - before).unwrap_or_default();
                     let read = data.iter().take(behind(to)).skip(behind(from) - 1);
                     read.map(String::len).sum()
                 }
-                None => carried.map_or(0, |message| message.body.len()),
+                None => named.map_or(0, |message| message.body.len()),
             };
             let (from, to) = row.versions.unzip();
             self.task_ids
-                .push(carried.map_or(Some(task), |m| m.task_id).map(|id| id.0));
+                .push(named.map_or(Some(task), |m| m.task_id).map(|id| id.0));
             self.from.push(from.map(signed).transpose()?);
             self.to.push(to.map(signed).transpose()?);
             self.bytes.push(i32::try_from(bytes).unwrap_or(i32::MAX));
             self.owners.push(owner.map(|owner| owner.0));
-            self.ids.push(carried.map(|message| message.message_id));
-            if let Some(message) = carried {
+            self.ids.push(named.map(|message| message.message_id));
+            if let Some(message) = named {
                 self.said.push(message);
             }
             self.messages.push(row.messages);

@@ -1,7 +1,7 @@
 //! The log of all events, and the annotator models learned from it.
 
 use async_trait::async_trait;
-use sqlx::SqliteExecutor;
+use sqlx::{SqliteExecutor, sqlite::SqliteRow};
 use uuid::Uuid;
 
 use super::{
@@ -91,12 +91,7 @@ pub(super) async fn read_log<'c>(
 #[async_trait]
 impl MessageLog for SqliteEventStore {
     async fn log_end(&self) -> Result<LogPosition, EventStoreError> {
-        let end = self.fetch_optional(sqlx::query(END), |row| {
-            Ok(LogPosition {
-                entry: nth(row, 0)?,
-                position: nth(row, 1)?,
-            })
-        });
+        let end = self.fetch_optional(sqlx::query(END), place);
         Ok(end.await?.unwrap_or_default())
     }
 
@@ -112,16 +107,17 @@ impl MessageLog for SqliteEventStore {
             .bind(through.entry)
             .bind(through.position)
             .bind(i64::from(limit));
-        self.fetch(query, |row| {
-            let (_, message) = rows::logged_message(row)?;
-            let position = LogPosition {
-                entry: nth(row, 0)?,
-                position: nth(row, 1)?,
-            };
-            Ok((position, message))
-        })
-        .await
+        self.fetch(query, |row| Ok((place(row)?, rows::logged_message(row)?)))
+            .await
     }
+}
+
+/// A place among the messages, in the first two columns.
+fn place(row: &SqliteRow) -> Result<LogPosition, EventStoreError> {
+    Ok(LogPosition {
+        entry: nth(row, 0)?,
+        position: nth(row, 1)?,
+    })
 }
 
 #[async_trait]

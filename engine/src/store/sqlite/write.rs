@@ -263,14 +263,14 @@ async fn outbox(
         let relay_only = heads.get(&write.task_id).is_none_or(|head| head.relay_only);
         let leased = publisher.is_some() && !relay_only;
         for row in NewRow::of(write.outbox.clone()) {
-            let carried = row.carried();
+            let named = row.message();
             let (from, to) = row.versions.unzip();
             rows.push((
-                carried.map_or(Some(write.task_id), |message| message.task_id),
+                named.map_or(Some(write.task_id), |message| message.task_id),
                 from.map(integer),
                 to.map(integer),
-                carried.map(|message| message.message_id),
-                carried.map(|message| message.body.len()),
+                named.map(|message| message.message_id),
+                named.map(|message| message.body.len()),
                 leased,
             ));
             messages.push((row.messages, leased));

@@ -103,7 +103,7 @@ impl Scene {
             assert_message(&body);
             body
         };
-        let carried = rows.iter().filter_map(|row| row.content.carried());
+        let carried = rows.iter().filter_map(|row| row.content.message());
         let told = carried.filter(|message| message.message_type == "answer.revised");
         told.map(|message| read(&message.body)).collect()
     }

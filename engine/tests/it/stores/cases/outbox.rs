@@ -122,7 +122,7 @@ pub(in crate::stores) async fn a_message_without_an_event_is_carried_in_its_plac
     assert!(claimed.iter().all(|row| row.task_id == Some(one)));
     assert_eq!(range_of(&claimed[0]), (1, 2));
     assert_eq!(range_of(&claimed[1]), (3, 3));
-    let found = claimed[2].content.carried().unwrap();
+    let found = claimed[2].content.message().unwrap();
     assert_eq!(found.message_id, rejection.message_id);
     assert_eq!(found.routing_key, rejection.routing_key);
     assert_eq!(found.message_type, rejection.message_type);
@@ -493,7 +493,7 @@ pub(in crate::stores) async fn messages_without_a_batch_are_queued_once(a: &impl
     let claimed = claim(&*store, publisher("relay")).await;
     let ids: Vec<_> = claimed
         .iter()
-        .map(|row| row.content.carried().unwrap().message_id)
+        .map(|row| row.content.message().unwrap().message_id)
         .collect();
     assert_eq!(ids, [id("goal"), id("other")]);
     assert!(claimed.iter().all(|row| row.task_id.is_none()));
