@@ -2,33 +2,35 @@
 //!
 //! Each operation uses a connection of its own for as long as it runs. It takes the queue's
 //! messages without acking them, so that it sees each message once, and acks only those to remove.
-//! Closing the connection puts the rest back in order. The queue has no delivery limit, so listing
-//! costs a message nothing.
+//! In the end it puts the rest back, in order. The queue has no delivery limit, so listing costs a
+//! message nothing.
 //!
-//! An operation does not see what another one holds, nor what a process held that was killed, as
-//! long as its channel is not gone. And an ack has no answer: a quorum queue takes acks later than
-//! its channel, and those that it has not taken when the channel goes are lost. One number tells both:
-//! a quorum queue counts each message that was got and is not settled as a consumer, and forgets
-//! consumer and message, or returns the message, in one step. So an operation begins once nobody
-//! holds anything, fails if somebody came between, and calls letters removed only once the queue counts no
-//! more than what it still holds.
+//! Messages are read by pages: a consumer is sent as many as it may hold, and cancelled. It counts
+//! as a consumer of the queue until all that it was sent is settled, and the queue forgets it, or
+//! returns what it held when its channel goes, in one step. (A `get` would do the same for one
+//! message, in a command of its own to each replica.) Two things hang on that number. An operation
+//! does not see what another one holds, nor what a process held that was killed, as long as its
+//! channel is not gone: so it begins once nobody holds anything, and fails if somebody came between.
+//! And an ack has no answer: a quorum queue takes acks later than its channel, and those that it has
+//! not taken when the channel goes are lost: so letters are called removed only once the queue
+//! counts no more consumers than there are pages with something left.
+//!
+//! If a process dies while it holds pages, each page is put back in order; of more than 32 pages,
+//! the pages come back in any order.
 
 use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use lapin::{
     Channel, Confirmation,
-    message::Delivery,
     options::{
-        BasicAckOptions, BasicGetOptions, BasicNackOptions, BasicPublishOptions, BasicQosOptions,
-        QueueDeclareOptions,
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions,
+        BasicPublishOptions, BasicQosOptions, QueueDeclareOptions,
     },
     types::FieldTable,
 };
@@ -44,7 +46,15 @@ use crate::{
 };
 
 /// How often to look whether the queue has taken what was told.
-const LOOK: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(2);
+/// How long no letter comes before the queue is looked at for whether there is one.
+const SILENCE: Duration = Duration::from_millis(200);
+/// The most letters of a page: as many as the broker puts back in order by one command.
+const IN_ORDER: usize = 32;
+/// Pages that are put back at once.
+const PAGES_AT_ONCE: usize = 16;
+/// Letters of the first page.
+const PAGE_LETTERS_FIRST: usize = 8;
 
 /// The dead queue of a deployment.
 #[derive(Clone, Debug)]
@@ -78,14 +88,14 @@ impl AmqpDeadLetters {
 #[async_trait]
 impl DeadLetters for AmqpDeadLetters {
     async fn visit(&self, visitor: Visitor<'_>) -> Result<usize, BrokerError> {
-        let (link, reader) = self.open(self.dead()).await?;
+        let (link, mut reader) = self.open(self.dead()).await?;
         let visited = reader.visit(visitor).await;
         reader.close(&link, visited).await
     }
 
     async fn set_aside(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
         let queue = self.settings.topology().retry(RetryDelay::S60);
-        let (link, reader) = self.open(queue).await?;
+        let (link, mut reader) = self.open(queue).await?;
         let mut found = Vec::new();
         let mut visitor = |handle: &str, letter: &Letter| {
             if found.len() >= limit {
@@ -106,28 +116,38 @@ impl DeadLetters for AmqpDeadLetters {
         chosen: Chosen<'_>,
         keeper: &mut dyn LetterStore,
     ) -> Result<usize, BrokerError> {
-        let (link, reader) = self.open(self.dead()).await?;
+        let (link, mut reader) = self.open(self.dead()).await?;
         let taken = reader.take(chosen, keeper).await;
         reader.close(&link, taken).await
     }
 
     async fn replace(&self, handle: &str, by: Letter) -> Result<bool, BrokerError> {
-        let (link, reader) = self.open(self.dead()).await?;
+        let (link, mut reader) = self.open(self.dead()).await?;
         let replaced = reader.replace(handle, &by).await;
         reader.close(&link, replaced).await
     }
 }
 
-/// A queue whose messages are read one by one and stay unacked.
+/// A queue whose messages are read page by page and stay unacked.
 struct QueueReader<'a> {
     settings: &'a AmqpSettings,
     channel: Channel,
     queue: String,
-    /// Messages that were read and neither removed nor put back.
-    held: AtomicU32,
+    /// Messages that were there at the beginning and were not read yet.
+    unread: usize,
+    /// The delivery tags of what is neither removed nor put back, by page, oldest first.
+    held: VecDeque<Vec<u64>>,
+    pages: usize,
+    largest: usize,
+    /// Letters were removed, and the queue has not told that it has taken that.
+    is_untold: bool,
 }
 
+/// Letters, with their delivery tags.
+type Page = Vec<(u64, Letter)>;
+
 impl<'a> QueueReader<'a> {
+    /// Waits until nobody holds a message of the queue. Messages that come later are not read.
     async fn open(
         settings: &'a AmqpSettings,
         link: &Link,
@@ -136,83 +156,101 @@ impl<'a> QueueReader<'a> {
         let channel = timeout(settings.connect_timeout, link.confirming())
             .await
             .unwrap_or_else(|elapsed| Err(link.lost(elapsed)))?;
-        Ok(Self {
+        let mut reader = Self {
             settings,
             channel,
             queue,
-            held: AtomicU32::new(0),
-        })
+            unread: 0,
+            held: VecDeque::new(),
+            pages: 0,
+            largest: 0,
+            is_untold: false,
+        };
+        reader.unread = reader.told().await?;
+        Ok(reader)
     }
 
-    async fn visit(&self, visitor: Visitor<'_>) -> Result<usize, BrokerError> {
-        let (mut handles, mut removed) = (Handles::default(), 0);
-        for _ in 0..self.settled().await? {
-            let Some((tag, letter)) = self.next().await? else {
+    async fn visit(&mut self, visitor: Visitor<'_>) -> Result<usize, BrokerError> {
+        let (mut handles, mut removed, mut is_ended) = (Handles::default(), 0, false);
+        while !is_ended {
+            let page = self.page().await?;
+            if page.is_empty() {
                 break;
-            };
-            match visitor(&handles.of(&letter), &letter) {
-                Visit::Leave => {}
-                Visit::Remove => {
-                    self.remove(&[tag]).await?;
-                    removed += 1;
-                }
-                Visit::End => {
-                    self.settled().await?;
-                    return Ok(removed);
+            }
+            let mut tags = Vec::new();
+            for (tag, letter) in page {
+                match visitor(&handles.of(&letter), &letter) {
+                    Visit::Leave => {}
+                    Visit::Remove => tags.push(tag),
+                    Visit::End => {
+                        is_ended = true;
+                        break;
+                    }
                 }
             }
+            self.remove(&tags).await?;
+            removed += tags.len();
         }
-        if removed > 0 {
-            self.settled().await?;
-        } else {
+        if !is_ended {
             self.seen_all().await?;
         }
         Ok(removed)
     }
 
     async fn take(
-        &self,
+        &mut self,
         chosen: Chosen<'_>,
         keeper: &mut dyn LetterStore,
     ) -> Result<usize, BrokerError> {
         let (mut handles, mut taken) = (Handles::default(), 0);
-        let (mut page, mut tags, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let mut left = self.settled().await?;
+        let (mut letters, mut tags, mut bytes) = (Vec::new(), Vec::new(), 0);
+        // As long as letters of a page are held, the queue does not tell of the others.
+        let mut can_tell = true;
         loop {
-            // Read before the page is removed: as long as one is held, no other reader begins.
-            let next = if left > 0 { self.next().await? } else { None };
-            left = left.saturating_sub(1);
-            let is_full = page.len() >= PAGE_LETTERS || bytes >= PAGE_BYTES;
-            if !page.is_empty() && (is_full || next.is_none()) {
-                taken += page.len();
-                let page = std::mem::take(&mut page);
-                keeper.keep(page).await.map_err(unkept)?;
-                self.remove(&tags).await?;
-                // Were the process killed with an ack on its way, the letter would be there again.
-                self.settled().await?;
-                keeper.removed().await.map_err(unkept)?;
+            // Read before the others are removed: as long as one is held, no other reader begins.
+            let page = self.page().await?;
+            let is_full = letters.len() >= PAGE_LETTERS || bytes >= PAGE_BYTES;
+            if !letters.is_empty() && (is_full || page.is_empty()) {
+                taken += letters.len();
+                let letters = std::mem::take(&mut letters);
+                keeper.keep(letters).await.map_err(unkept)?;
+                can_tell &= self.remove(&tags).await?;
+                if can_tell {
+                    // Were the process killed with an ack on its way, the letter would be there again.
+                    self.told().await?;
+                    keeper.removed().await.map_err(unkept)?;
+                }
                 tags.clear();
                 bytes = 0;
             }
-            let Some((tag, letter)) = next else {
-                self.seen_all().await?;
-                return Ok(taken);
-            };
-            if chosen(&handles.of(&letter), &letter) {
-                bytes += letter.body.len();
-                tags.push(tag);
-                page.push(letter);
+            if page.is_empty() {
+                break;
+            }
+            for (tag, letter) in page {
+                if chosen(&handles.of(&letter), &letter) {
+                    bytes += letter.body.len();
+                    tags.push(tag);
+                    letters.push(letter);
+                }
             }
         }
+        self.seen_all().await?;
+        if !can_tell {
+            self.put_back().await?;
+            keeper.removed().await.map_err(unkept)?;
+        }
+        Ok(taken)
     }
 
-    async fn replace(&self, handle: &str, by: &Letter) -> Result<bool, BrokerError> {
+    async fn replace(&mut self, handle: &str, by: &Letter) -> Result<bool, BrokerError> {
         let mut handles = Handles::default();
-        for _ in 0..self.settled().await? {
-            let Some((tag, letter)) = self.next().await? else {
-                break;
-            };
-            if handles.of(&letter) == handle {
+        loop {
+            let page = self.page().await?;
+            if page.is_empty() {
+                return Ok(false);
+            }
+            let found = page.iter().find(|(_, letter)| handles.of(letter) == handle);
+            if let Some((tag, _)) = found {
                 let (dead, as_it_is) = (self.settings.topology().dead(), BTreeMap::new());
                 publish_alone(
                     self.settings,
@@ -223,54 +261,52 @@ impl<'a> QueueReader<'a> {
                     "an edited dead letter",
                 )
                 .await?;
-                self.remove(&[tag]).await?;
-                self.settled().await?;
+                self.remove(&[*tag]).await?;
                 return Ok(true);
             }
         }
-        Ok(false)
     }
 
     /// Puts back what was not removed, if the work was done, and closes the connection.
     async fn close<T>(
-        &self,
+        mut self,
         link: &Link,
         worked: Result<T, BrokerError>,
     ) -> Result<T, BrokerError> {
         let returned = match worked {
-            Ok(done) => self
-                .settings
-                .answered("the dead letters' return", self.put_back())
-                .await
-                .map(|()| done),
+            Ok(done) => self.put_back().await.map(|()| done),
             Err(error) => Err(error),
         };
         link.close().await;
         returned
     }
 
-    /// Waits until the queue has taken every removal and nobody else holds a message of it. Returns
-    /// how many are there to be read: those that come while they are read are not read.
-    async fn settled(&self) -> Result<u32, BrokerError> {
-        let settled = async {
+    /// Waits until the queue has taken the removal of whole pages, and nobody else holds a message of
+    /// it. Returns how many are there to be read.
+    async fn told(&mut self) -> Result<usize, BrokerError> {
+        let told = async {
             loop {
-                if let Some(ready) = self.look().await? {
+                let (consumers, ready) = self.look().await?;
+                if consumers <= self.held.len() {
                     return Ok(ready);
                 }
                 sleep(LOOK).await;
             }
         };
-        timeout(self.settings.confirm_timeout, settled)
-            .await
-            .unwrap_or_else(|_| Err(self.in_use()))
+        let told = timeout(self.settings.confirm_timeout, told).await;
+        let ready = told.unwrap_or_else(|_| Err(self.in_use()))?;
+        self.is_untold = false;
+        Ok(ready)
     }
 
     /// Fails if somebody came between and holds messages that were not seen.
     async fn seen_all(&self) -> Result<(), BrokerError> {
-        match self.look().await? {
-            Some(_) => Ok(()),
-            None => Err(self.in_use()),
+        let (consumers, _) = self.look().await?;
+        // A removal that the queue has not taken counts too; the return of the rest waits for it.
+        if consumers > self.held.len() && !self.is_untold {
+            return Err(self.in_use());
         }
+        Ok(())
     }
 
     fn in_use(&self) -> BrokerError {
@@ -279,8 +315,8 @@ impl<'a> QueueReader<'a> {
         }
     }
 
-    /// How many messages are there to be read; none if others are held than those of this reader.
-    async fn look(&self) -> Result<Option<u32>, BrokerError> {
+    /// How many consumers the queue counts, and how many messages are there to be read.
+    async fn look(&self) -> Result<(usize, usize), BrokerError> {
         let options = QueueDeclareOptions {
             passive: true,
             ..QueueDeclareOptions::default()
@@ -296,75 +332,160 @@ impl<'a> QueueReader<'a> {
                 .map_err(|error| self.settings.refused(&action, error))
         };
         let found = self.settings.answered(&action, looked).await?;
-        let is_alone = found.consumer_count() <= self.held.load(Ordering::Relaxed);
-        Ok(is_alone.then(|| found.message_count()))
+        Ok((
+            found.consumer_count() as usize,
+            found.message_count() as usize,
+        ))
     }
 
-    /// The next message, with its delivery tag.
-    async fn next(&self) -> Result<Option<(u64, Letter)>, BrokerError> {
-        let got = self.settings.answered("a dead letter", self.get()).await?;
-        Ok(got.map(|delivery| {
-            self.held.fetch_add(1, Ordering::Relaxed);
-            let letter = Letter {
-                routing_key: delivery.routing_key.to_string(),
-                properties: Arc::new(delivery.properties),
-                body: delivery.data,
+    /// The next letters, none after the last.
+    async fn page(&mut self) -> Result<Page, BrokerError> {
+        // Grows from a few, since nobody knows before how large they are.
+        let by_turn = PAGE_LETTERS_FIRST << self.pages.min(8);
+        let by_size = PAGE_BYTES / self.largest.max(1);
+        let most = IN_ORDER.min(by_turn).min(by_size).max(1);
+        let wanted = most.min(self.unread);
+        if wanted == 0 {
+            return Ok(Page::new());
+        }
+        let page = self.consume(wanted).await?;
+        let is_end = page.len() < wanted;
+        self.unread = if is_end { 0 } else { self.unread - wanted };
+        self.pages += 1;
+        let sizes = page.iter().map(|(_, letter)| letter.body.len());
+        self.largest = sizes.fold(self.largest, usize::max);
+        if !page.is_empty() {
+            self.held
+                .push_back(page.iter().map(|(tag, _)| *tag).collect());
+        }
+        Ok(page)
+    }
+
+    /// Messages, by a consumer that then ends and leaves them unacked. Fewer than wanted if the rest
+    /// is gone; fails if somebody else holds it.
+    async fn consume(&self, wanted: usize) -> Result<Page, BrokerError> {
+        // The order of their names is the order in which the broker puts back what they hold.
+        let consumer = format!("page-{:08}", self.pages);
+        let reading = async {
+            let refused = |error| {
+                let action = format!("reading queue {}", self.queue);
+                self.settings.refused(&action, error)
             };
-            (delivery.delivery_tag, letter)
-        }))
+            let qos = BasicQosOptions::default();
+            let prefetch = u16::try_from(wanted).unwrap_or(u16::MAX);
+            self.channel
+                .basic_qos(prefetch, qos)
+                .await
+                .map_err(refused)?;
+            let consuming = self.channel.basic_consume(
+                self.queue.as_str().into(),
+                consumer.as_str().into(),
+                BasicConsumeOptions::default(),
+                FieldTable::default(),
+            );
+            let mut deliveries = consuming.await.map_err(refused)?;
+            let mut page = Page::with_capacity(wanted);
+            while page.len() < wanted {
+                let Ok(next) = timeout(SILENCE, deliveries.next()).await else {
+                    let (consumers, ready) = self.look().await?;
+                    match ready {
+                        0 if consumers > self.held.len() + 1 => return Err(self.in_use()),
+                        0 => break,
+                        _ => continue,
+                    }
+                };
+                let Some(delivery) = next else { break };
+                let delivery = delivery.map_err(refused)?;
+                let letter = Letter {
+                    routing_key: delivery.routing_key.to_string(),
+                    properties: Arc::new(delivery.properties),
+                    body: delivery.data,
+                };
+                page.push((delivery.delivery_tag, letter));
+            }
+            let cancelled = BasicCancelOptions::default();
+            let cancelling = self
+                .channel
+                .basic_cancel(consumer.as_str().into(), cancelled);
+            cancelling.await.map_err(refused)?;
+            Ok(page)
+        };
+        self.settings.answered("dead letters", reading).await
     }
 
-    async fn remove(&self, tags: &[u64]) -> Result<(), BrokerError> {
+    /// Acks letters, by ascending tags. Returns whether nothing else is held of their pages.
+    async fn remove(&mut self, tags: &[u64]) -> Result<bool, BrokerError> {
+        if tags.is_empty() {
+            return Ok(true);
+        }
+        self.is_untold = true;
         let removal = async {
             for tag in tags {
-                self.channel
-                    .basic_ack(*tag, BasicAckOptions::default())
-                    .await
-                    .map_err(|error| {
-                        self.settings.refused("the removal of a dead letter", error)
-                    })?;
-                self.held.fetch_sub(1, Ordering::Relaxed);
+                let acking = self.channel.basic_ack(*tag, BasicAckOptions::default());
+                acking.await.map_err(|error| {
+                    self.settings.refused("the removal of a dead letter", error)
+                })?;
             }
             Ok(())
         };
-        self.settings
-            .answered("the removal of a dead letter", removal)
-            .await
+        let removed = self
+            .settings
+            .answered("the removal of a dead letter", removal);
+        removed.await?;
+        let mut are_whole = true;
+        for page in &mut self.held {
+            let held = page.len();
+            page.retain(|tag| tags.binary_search(tag).is_err());
+            are_whole &= page.is_empty() || page.len() == held;
+        }
+        self.held.retain(|page| !page.is_empty());
+        Ok(are_whole)
     }
 
-    /// This call has an answer, which arrives only after the broker has processed what came before.
-    async fn sync(&self) -> Result<(), BrokerError> {
-        self.channel
-            .basic_qos(0, BasicQosOptions::default())
-            .await
-            .map_err(|error| self.settings.refused("the return of dead letters", error))
+    /// Puts back everything that was not removed, in order. Closing would do so too, but later; the
+    /// next operation should find the queue unchanged. If letters were removed, the queue has taken
+    /// that when this returns.
+    ///
+    /// The broker keeps the order of a few messages that one command returns. If its channel has
+    /// told the queue much that the queue has not taken, it makes one command of several. So what
+    /// is on its way is kept little.
+    async fn put_back(&mut self) -> Result<(), BrokerError> {
+        let removed = self.is_untold;
+        let at_once = if removed { 1 } else { PAGES_AT_ONCE };
+        while !self.held.is_empty() {
+            let pages = self.held.drain(..at_once.min(self.held.len()));
+            let pages: Vec<_> = pages.filter_map(|page| page.last().copied()).collect();
+            self.give_back(&pages).await?;
+            if removed || !self.held.is_empty() {
+                self.told().await?;
+            }
+        }
+        if self.is_untold {
+            self.told().await?;
+        }
+        Ok(())
     }
 
-    async fn get(&self) -> Result<Option<Delivery>, BrokerError> {
-        let got = self
-            .channel
-            .basic_get(self.queue.as_str().into(), BasicGetOptions::default())
-            .await
-            .map_err(|error| {
-                self.settings
-                    .refused(&format!("reading queue {}", self.queue), error)
-            })?;
-        Ok(got.map(|message| message.delivery))
-    }
-
-    /// Puts back everything that was not acked. Closing does so too, but with a delay; the next
-    /// operation should find the queue unchanged.
-    async fn put_back(&self) -> Result<(), BrokerError> {
-        let all = BasicNackOptions {
-            multiple: true,
-            requeue: true,
+    /// Puts back pages, each given by its last tag.
+    async fn give_back(&self, pages: &[u64]) -> Result<(), BrokerError> {
+        let returning = async {
+            let refused = |error| self.settings.refused("the return of dead letters", error);
+            let up_to = BasicNackOptions {
+                multiple: true,
+                requeue: true,
+            };
+            for last in pages {
+                let returned = self.channel.basic_nack(*last, up_to).await;
+                returned.map_err(refused)?;
+            }
+            // This call has an answer, which arrives only after the broker has processed what came
+            // before.
+            let qos = self.channel.basic_qos(1, BasicQosOptions::default());
+            qos.await.map_err(refused)
         };
-        self.channel
-            .basic_nack(0, all)
+        self.settings
+            .answered("the dead letters' return", returning)
             .await
-            .map_err(|error| self.settings.refused("the return of dead letters", error))?;
-        self.held.store(0, Ordering::Relaxed);
-        self.sync().await
     }
 }
 

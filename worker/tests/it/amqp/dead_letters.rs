@@ -192,7 +192,7 @@ impl LetterStore for Removals<'_> {
     }
 
     async fn removed(&mut self) -> Result<(), KeepError> {
-        // A message that was got and not settled counts as a consumer.
+        // A page that is not settled counts as a consumer.
         let held = self.world.consumers(&self.world.topology.dead()).await;
         self.held.push(held);
         Ok(())
@@ -213,8 +213,46 @@ async fn a_removal_that_was_reported_outlives_the_process() {
             held: Vec::new(),
         };
         let taken = letters.take(&|_, _| true, &mut removals).await.unwrap();
-        // One of the next page was read already.
+        // Of the next page, which was read already.
         assert_eq!((taken, removals.held), (900, vec![1, 0]));
+        publisher.close().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_not_chosen_stays_in_its_order() {
+    with_world(async |world| {
+        let publisher = world.publisher().await;
+        // Pages that are taken whole, pages of which some stay, and pages that stay whole.
+        let stays = |n: usize| (300..700).contains(&n) || (n < 500 && n.is_multiple_of(7));
+        let window: Vec<_> = (0..900)
+            .map(|n| dead("submission", &n.to_string(), "malformed"))
+            .collect();
+        publish_all(&publisher, &window).await;
+        let letters = AmqpDeadLetters::new(world.settings());
+        let mut removals = Removals {
+            world: &world,
+            held: Vec::new(),
+        };
+        let number = |letter: &Letter| -> usize {
+            std::str::from_utf8(&letter.body).unwrap().parse().unwrap()
+        };
+        let chosen = |_: &str, letter: &Letter| !stays(number(letter));
+        let expected: Vec<_> = (0..900).filter(|n| stays(*n)).collect();
+        let taken = letters.take(&chosen, &mut removals).await.unwrap();
+        assert_eq!(taken, 900 - expected.len());
+        // The queue tells of pages of which some stay only when those have been put back.
+        assert_eq!(removals.held, [0]);
+        let mut left = Vec::new();
+        letters
+            .visit(&mut |_, letter| {
+                left.push(number(letter));
+                Visit::Leave
+            })
+            .await
+            .unwrap();
+        assert_eq!(left, expected);
         publisher.close().await;
     })
     .await;
@@ -224,8 +262,10 @@ async fn a_removal_that_was_reported_outlives_the_process() {
 async fn letters_that_others_hold_are_not_overlooked() {
     with_world(async |world| {
         let publisher = world.publisher().await;
-        let bodies = ["1", "2", "3"];
-        let window = bodies.map(|body| dead("submission", body, "malformed"));
+        // More than a reader takes at first.
+        let window: Vec<_> = (0..20)
+            .map(|n| dead("submission", &n.to_string(), "malformed"))
+            .collect();
         publish_all(&publisher, &window).await;
         let queue = world.topology.dead();
         let get = || {
@@ -267,7 +307,7 @@ async fn letters_that_others_hold_are_not_overlooked() {
         assert!(matches!(in_use, BrokerError::InUse { .. }), "{in_use}");
         other.nack(requeue).await.unwrap();
         let letters = AmqpDeadLetters::new(world.settings());
-        assert_eq!(letters.list(10).await.unwrap().len(), 3);
+        assert_eq!(letters.list(30).await.unwrap().len(), 20);
         publisher.close().await;
     })
     .await;
