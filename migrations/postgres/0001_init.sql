@@ -491,8 +491,7 @@ CREATE TABLE jobs (
     stop_by      text,
     runner       uuid,
     leased_until timestamptz,
-    succeeded    bigint      NOT NULL DEFAULT 0,
-    returned     bigint      NOT NULL DEFAULT 0,
+    counts       jsonb       NOT NULL DEFAULT '{}',
     created_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     changed_at   timestamptz NOT NULL DEFAULT clock_timestamp(),
     CONSTRAINT jobs_pkey PRIMARY KEY (id),
@@ -506,7 +505,8 @@ COMMENT ON TABLE jobs IS 'Bulk work of operators: done by the workers, item by i
 COMMENT ON CONSTRAINT jobs_pkey ON jobs IS 'A job has one row.';
 COMMENT ON CONSTRAINT jobs_state_known ON jobs IS 'A job is at work, stopped or done.';
 COMMENT ON COLUMN jobs.runner IS 'The process that has the job until leased_until.';
-COMMENT ON COLUMN jobs.succeeded IS 'Items that are done with are counted here and deleted; failed ones stay.';
+COMMENT ON COLUMN jobs.counts IS
+    'Items by state, also those that succeeded or were returned and are deleted: counting them would cost more with each.';
 
 -- Content is kept as it came. Properties are text: jsonb refuses U+0000 and rounds numbers.
 CREATE TABLE job_items (
@@ -522,7 +522,7 @@ CREATE TABLE job_items (
     CONSTRAINT job_items_of_a_job FOREIGN KEY (job_id) REFERENCES jobs (id) ON DELETE CASCADE,
     CONSTRAINT job_items_state_known CHECK (state IN
         ('arriving', 'pending', 'succeeded', 'failing', 'failed', 'returning', 'returned'))
-);
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_analyze_scale_factor = 0.02);
 
 CREATE INDEX job_items_by_state ON job_items (job_id, state, ordinal);
 

@@ -358,9 +358,8 @@ CREATE TABLE jobs (
     -- The process that has the job until leased_until.
     runner       TEXT,
     leased_until INTEGER,
-    -- Items that are done with are counted here and deleted; failed ones stay.
-    succeeded    INTEGER NOT NULL DEFAULT 0,
-    returned     INTEGER NOT NULL DEFAULT 0,
+    -- Items by state, also those that succeeded or were returned and are deleted.
+    counts       TEXT NOT NULL DEFAULT '{}',
     created_at   INTEGER NOT NULL,
     changed_at   INTEGER NOT NULL
 ) STRICT;

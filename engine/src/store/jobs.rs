@@ -101,14 +101,56 @@ impl JobItemState {
         }
     }
 
+    /// Whether an item in this state is only counted.
+    pub(super) fn is_gone(self) -> bool {
+        match self {
+            Self::Succeeded | Self::Returned => true,
+            Self::Arriving | Self::Pending | Self::Failing | Self::Failed | Self::Returning => {
+                false
+            }
+        }
+    }
+
     /// The state with that name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
 }
 
-/// Items by state.
-pub type JobCounts = BTreeMap<JobItemState, u64>;
+/// Items by state; a state without items is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobCounts(BTreeMap<JobItemState, u64>);
+
+impl JobCounts {
+    /// How many are in a state.
+    pub fn of(&self, state: JobItemState) -> u64 {
+        self.0.get(&state).copied().unwrap_or_default()
+    }
+
+    /// How many there are.
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Counts new ones.
+    pub(super) fn add(&mut self, state: JobItemState, items: u64) {
+        if items > 0 {
+            *self.0.entry(state).or_default() += items;
+        }
+    }
+
+    /// Counts those whose state has changed.
+    pub(super) fn change(&mut self, from: JobItemState, to: JobItemState, items: u64) {
+        let left = self.of(from).saturating_sub(items);
+        if left == 0 {
+            self.0.remove(&from);
+        } else {
+            self.0.insert(from, left);
+        }
+        self.add(to, items);
+    }
+}
 
 /// A job as it stands.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -142,12 +184,12 @@ pub struct JobRow {
 impl JobRow {
     /// How many items are in a state.
     pub fn count(&self, state: JobItemState) -> u64 {
-        self.counts.get(&state).copied().unwrap_or_default()
+        self.counts.of(state)
     }
 
     /// How many items there are.
     pub fn items(&self) -> u64 {
-        self.counts.values().sum()
+        self.counts.total()
     }
 }
 

@@ -571,20 +571,25 @@ pub(super) fn job(row: &impl Record) -> Result<JobRow, EventStoreError> {
         stop_by: columns.opt_string("stop_by")?,
         created_at: columns.time("created_at")?,
         changed_at: columns.time("changed_at")?,
-        counts: {
-            let mut counts: JobCounts = columns.json("live")?;
-            for (state, column) in [
-                (JobItemState::Succeeded, "succeeded"),
-                (JobItemState::Returned, "returned"),
-            ] {
-                let gone: u64 = columns.number(column)?;
-                if gone > 0 {
-                    counts.insert(state, gone);
-                }
-            }
-            counts
-        },
+        counts: columns.json("counts")?,
     })
+}
+
+/// What is kept of how many items a job has.
+pub(super) fn job_counts(row: &impl Record) -> Result<JobCounts, EventStoreError> {
+    Columns::of("jobs", row).json("counts")
+}
+
+/// The states of an item before and after.
+pub(super) fn job_item_change(
+    row: &impl Record,
+) -> Result<(JobItemState, JobItemState), EventStoreError> {
+    let columns = Columns::of("job_items", row);
+    let state = |name| {
+        let state = columns.text(name)?;
+        JobItemState::from_name(state).ok_or_else(|| columns.bad(name, state))
+    };
+    Ok((state("was")?, state("state")?))
 }
 
 /// An item of a job.

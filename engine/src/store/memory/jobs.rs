@@ -17,7 +17,7 @@ impl HeldJob {
     fn row(&self) -> JobRow {
         let mut row = self.row.clone();
         for item in self.items.values() {
-            *row.counts.entry(item.state).or_default() += 1;
+            row.counts.add(item.state, 1);
         }
         row
     }
@@ -51,7 +51,7 @@ impl JobStore for MemoryStore {
             stop_by: None,
             created_at: now,
             changed_at: now,
-            counts: JobCounts::new(),
+            counts: JobCounts::default(),
         };
         data.jobs.entry(job.id).or_insert(HeldJob {
             row,
@@ -155,7 +155,7 @@ impl JobStore for MemoryStore {
                 }
                 JobItemState::Succeeded | JobItemState::Returned => {
                     held.items.remove(&outcome.ordinal);
-                    *held.row.counts.entry(outcome.state).or_default() += 1;
+                    held.row.counts.add(outcome.state, 1);
                 }
                 JobItemState::Arriving
                 | JobItemState::Pending

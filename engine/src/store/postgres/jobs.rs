@@ -8,33 +8,20 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        ENDED_JOBS_MAX, EventStoreError, JobItem, JobItemOutcome, JobItemState, JobRow, JobStore,
-        JobWrite, NewJob, NewJobItem, rows,
+        ENDED_JOBS_MAX, EventStoreError, JobCounts, JobItem, JobItemOutcome, JobItemState, JobRow,
+        JobStore, JobWrite, NewJob, NewJobItem, rows,
     },
     PgEventStore,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
-    query::{begin, commit_repeatable, execute, fetch_optional, nth},
+    query::{begin, commit_repeatable, execute, fetch, fetch_optional},
     rows::to_json,
 };
-
-/// The items of job `j` by state, as JSON text.
-macro_rules! live_counts {
-    () => {
-        "(SELECT coalesce(json_object_agg(c.state, c.n)::text, '{}') FROM (
-              SELECT i.state, count(*) AS n FROM job_items i WHERE i.job_id = j.id GROUP BY i.state
-          ) c)"
-    };
-}
 
 /// The columns of job `j`.
 macro_rules! job_columns {
     () => {
-        concat!(
-            "j.id, j.kind, j.actor, j.settings::text AS settings, j.state, j.phase, j.reason, \
-             j.stop_by, j.created_at, j.changed_at, j.succeeded, j.returned, ",
-            live_counts!(),
-            " AS live"
-        )
+        "j.id, j.kind, j.actor, j.settings::text AS settings, j.state, j.phase, j.reason, \
+         j.stop_by, j.created_at, j.changed_at, j.counts::text AS counts"
     };
 }
 
@@ -71,14 +58,14 @@ const CLAIM: &str = concat!(
     job_columns!()
 );
 
-/// Locks the job too, so that its items are numbered by one runner at a time.
+/// Locks the job too, so that its items are numbered and counted by one runner at a time.
 const KEEP: &str = "
     UPDATE jobs
     SET leased_until = clock_timestamp() + make_interval(secs => $3), phase = coalesce($4, phase),
         reason = CASE WHEN $5::text IS NULL THEN reason ELSE nullif($5, '') END,
         changed_at = clock_timestamp()
     WHERE id = $1 AND runner = $2 AND state = 'running'
-    RETURNING id";
+    RETURNING counts::text AS counts";
 
 const ARRIVED: &str =
     "UPDATE job_items SET state = 'pending' WHERE job_id = $1 AND state = 'arriving'";
@@ -96,18 +83,16 @@ const OUTCOMES: &str = "
         properties = CASE WHEN n.state = 'failed' THEN '' ELSE i.properties END,
         body = CASE WHEN n.state = 'failed' THEN ''::bytea ELSE i.body END
     FROM unnest($2::bigint[], $3::text[], $4::text[]) AS n (ordinal, state, detail)
-    WHERE i.job_id = $1 AND i.ordinal = n.ordinal AND i.state <> 'failed'";
+    JOIN job_items was ON was.job_id = $1 AND was.ordinal = n.ordinal
+    WHERE i.job_id = $1 AND i.ordinal = n.ordinal AND i.state <> 'failed'
+    RETURNING was.state AS was, i.state AS state";
 
-const COUNT: &str = "
-    WITH gone AS (
-        DELETE FROM job_items WHERE job_id = $1 AND state IN ('succeeded', 'returned')
-          AND ordinal = ANY ($2)
-        RETURNING state
-    )
-    UPDATE jobs
-    SET succeeded = succeeded + (SELECT count(*) FROM gone WHERE state = 'succeeded'),
-        returned = returned + (SELECT count(*) FROM gone WHERE state = 'returned')
-    WHERE id = $1";
+const GONE: &str = "
+    DELETE FROM job_items i USING unnest($2::bigint[], $3::text[]) AS n (ordinal, state)
+    WHERE i.job_id = $1 AND i.ordinal = n.ordinal AND i.state <> 'failed'
+    RETURNING i.state AS was, n.state AS state";
+
+const COUNT: &str = "UPDATE jobs SET counts = $2::jsonb WHERE id = $1";
 
 const END: &str = "
     UPDATE jobs SET state = $2, reason = $3, runner = NULL, leased_until = NULL WHERE id = $1";
@@ -215,18 +200,25 @@ async fn write_in(
         .bind(write.lease.as_secs_f64())
         .bind(write.phase)
         .bind(write.note);
-    let kept = fetch_optional(conn, keep, |row| nth::<Uuid>(row, 0)).await?;
-    if kept.is_none() {
+    let kept = fetch_optional(conn, keep, rows::job_counts).await?;
+    let Some(before) = kept else {
         return Ok(false);
-    }
+    };
+    let mut counts = before.clone();
     if write.arrived {
-        execute(conn, sqlx::query(ARRIVED).bind(id)).await?;
+        let arrived = execute(conn, sqlx::query(ARRIVED).bind(id)).await?;
+        counts.change(JobItemState::Arriving, JobItemState::Pending, arrived);
     }
     if let Some((state, items)) = write.add {
+        counts.add(state, items.len() as u64);
         add(conn, id, state, items).await?;
     }
     if !write.outcomes.is_empty() {
-        settle(conn, id, write.outcomes).await?;
+        settle(conn, id, write.outcomes, &mut counts).await?;
+    }
+    if counts != before {
+        let count = sqlx::query(COUNT).bind(id).bind(to_json(&counts)?);
+        execute(conn, count).await?;
     }
     if let Some((state, reason)) = write.end {
         let end = sqlx::query(END).bind(id).bind(state.as_str()).bind(reason);
@@ -265,21 +257,35 @@ async fn settle(
     conn: &mut PgConnection,
     id: Uuid,
     outcomes: Vec<JobItemOutcome>,
+    counts: &mut JobCounts,
 ) -> Result<(), EventStoreError> {
-    let mut ordinals = Vec::with_capacity(outcomes.len());
-    let mut states = Vec::with_capacity(outcomes.len());
-    let mut details = Vec::with_capacity(outcomes.len());
-    for outcome in outcomes {
-        ordinals.push(outcome.ordinal);
-        states.push(outcome.state.as_str());
-        details.push(outcome.detail);
-    }
-    let query = sqlx::query(OUTCOMES)
+    let (gone, kept): (Vec<_>, Vec<_>) = outcomes
+        .into_iter()
+        .partition(|outcome| outcome.state.is_gone());
+    let ordinals = |outcomes: &[JobItemOutcome]| -> Vec<i64> {
+        outcomes.iter().map(|outcome| outcome.ordinal).collect()
+    };
+    let states = |outcomes: &[JobItemOutcome]| -> Vec<&'static str> {
+        let states = outcomes.iter().map(|outcome| outcome.state.as_str());
+        states.collect()
+    };
+    let delete = sqlx::query(GONE)
         .bind(id)
-        .bind(ordinals.clone())
-        .bind(states)
-        .bind(details);
-    execute(conn, query).await?;
-    let count = sqlx::query(COUNT).bind(id).bind(ordinals);
-    execute(conn, count).await.map(drop)
+        .bind(ordinals(&gone))
+        .bind(states(&gone));
+    let mut changed = fetch(conn, delete, rows::job_item_change).await?;
+    let update = sqlx::query(OUTCOMES)
+        .bind(id)
+        .bind(ordinals(&kept))
+        .bind(states(&kept))
+        .bind(
+            kept.into_iter()
+                .map(|outcome| outcome.detail)
+                .collect::<Vec<_>>(),
+        );
+    changed.extend(fetch(conn, update, rows::job_item_change).await?);
+    for (was, is) in changed {
+        counts.change(was, is, 1);
+    }
+    Ok(())
 }

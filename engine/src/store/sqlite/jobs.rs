@@ -8,33 +8,18 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        ENDED_JOBS_MAX, EventStoreError, JobItem, JobItemState, JobRow, JobStore, JobWrite, NewJob,
-        NewJobItem, rows,
+        ENDED_JOBS_MAX, EventStoreError, JobCounts, JobItem, JobItemOutcome, JobItemState, JobRow,
+        JobStore, JobWrite, NewJob, NewJobItem, rows,
     },
     connection::{SqliteEventStore, commit, detached},
     query::{execute, fetch_one, fetch_optional, nth, scalar},
     rows::{json, later, micros, plain},
 };
 
-/// The items of a job by state, as JSON text.
-macro_rules! live_counts {
-    () => {
-        "(SELECT json_group_object(state, n) FROM (
-              SELECT i.state, COUNT(*) AS n FROM job_items AS i WHERE i.job_id = jobs.id
-              GROUP BY i.state
-          ))"
-    };
-}
-
 /// The columns of a job.
 macro_rules! job_columns {
     () => {
-        concat!(
-            "id, kind, actor, settings, state, phase, reason, stop_by, created_at, changed_at, \
-             succeeded, returned, ",
-            live_counts!(),
-            " AS live"
-        )
+        "id, kind, actor, settings, state, phase, reason, stop_by, created_at, changed_at, counts"
     };
 }
 
@@ -85,7 +70,7 @@ const KEEP: &str = "
     SET leased_until = ?3, phase = COALESCE(?4, phase),
         reason = CASE WHEN ?5 IS NULL THEN reason ELSE NULLIF(?5, '') END, changed_at = ?6
     WHERE id = ?1 AND runner = ?2 AND state = 'running'
-    RETURNING id";
+    RETURNING counts";
 
 const ARRIVED: &str =
     "UPDATE job_items SET state = 'pending' WHERE job_id = ?1 AND state = 'arriving'";
@@ -101,18 +86,13 @@ const OUTCOME: &str = "
     SET state = ?3, detail = COALESCE(?4, detail),
         properties = CASE WHEN ?3 = 'failed' THEN '' ELSE properties END,
         body = CASE WHEN ?3 = 'failed' THEN X'' ELSE body END
-    WHERE job_id = ?1 AND ordinal = ?2 AND state <> 'failed'";
+    WHERE job_id = ?1 AND ordinal = ?2";
 
-const COUNT: &str = "
-    UPDATE jobs SET
-        succeeded = succeeded + (
-            SELECT COUNT(*) FROM job_items WHERE job_id = ?1 AND state = 'succeeded'),
-        returned = returned + (
-            SELECT COUNT(*) FROM job_items WHERE job_id = ?1 AND state = 'returned')
-    WHERE id = ?1";
+const ITEM: &str = "SELECT * FROM job_items WHERE job_id = ?1 AND ordinal = ?2";
 
-const FORGET: &str =
-    "DELETE FROM job_items WHERE job_id = ?1 AND state IN ('succeeded', 'returned')";
+const GONE: &str = "DELETE FROM job_items WHERE job_id = ?1 AND ordinal = ?2";
+
+const COUNT: &str = "UPDATE jobs SET counts = ?2 WHERE id = ?1";
 
 const END: &str = "
     UPDATE jobs SET state = ?2, reason = ?3, runner = NULL, leased_until = NULL WHERE id = ?1";
@@ -249,26 +229,28 @@ async fn write_in(
         .bind(write.phase)
         .bind(write.note)
         .bind(micros(now));
-    let kept = fetch_optional(&mut *connection, keep, |_| Ok(())).await?;
-    if kept.is_none() {
+    let kept = fetch_optional(&mut *connection, keep, rows::job_counts).await?;
+    let Some(before) = kept else {
         return Ok(false);
-    }
+    };
+    let mut counts = before.clone();
     if write.arrived {
         execute(connection, sqlx::query(ARRIVED).bind(id.hyphenated())).await?;
+        let arrived = counts.of(JobItemState::Arriving);
+        counts.change(JobItemState::Arriving, JobItemState::Pending, arrived);
     }
     if let Some((state, items)) = write.add {
+        counts.add(state, items.len() as u64);
         add(connection, id, state, items).await?;
     }
     for outcome in write.outcomes {
-        let query = sqlx::query(OUTCOME)
-            .bind(id.hyphenated())
-            .bind(outcome.ordinal)
-            .bind(outcome.state.as_str())
-            .bind(outcome.detail);
-        execute(connection, query).await?;
+        settle(connection, id, outcome, &mut counts).await?;
     }
-    for sql in [COUNT, FORGET] {
-        execute(connection, sqlx::query(sql).bind(id.hyphenated())).await?;
+    if counts != before {
+        let count = sqlx::query(COUNT)
+            .bind(id.hyphenated())
+            .bind(json(&counts)?);
+        execute(connection, count).await?;
     }
     if let Some((state, reason)) = write.end {
         let end = sqlx::query(END)
@@ -300,5 +282,29 @@ async fn add(
             .bind(item.body);
         execute(connection, query).await?;
     }
+    Ok(())
+}
+
+async fn settle(
+    connection: &mut SqliteConnection,
+    id: Uuid,
+    outcome: JobItemOutcome,
+    counts: &mut JobCounts,
+) -> Result<(), EventStoreError> {
+    let ordinal = outcome.ordinal;
+    let of_item = |sql| sqlx::query(sql).bind(id.hyphenated()).bind(ordinal);
+    let item = fetch_optional(&mut *connection, of_item(ITEM), rows::job_item).await?;
+    let Some(item) = item.filter(|item| item.state != JobItemState::Failed) else {
+        return Ok(());
+    };
+    let change = if outcome.state.is_gone() {
+        of_item(GONE)
+    } else {
+        of_item(OUTCOME)
+            .bind(outcome.state.as_str())
+            .bind(outcome.detail)
+    };
+    execute(connection, change).await?;
+    counts.change(item.state, outcome.state, 1);
     Ok(())
 }

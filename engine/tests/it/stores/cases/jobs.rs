@@ -161,13 +161,14 @@ pub(in crate::stores) async fn a_job_is_done_by_one_runner_at_a_time_and_counted
         (row.state, row.reason.as_deref()),
         (JobState::Stopped, Some("by cli:boss"))
     );
-    let counts: Vec<_> = row.counts.into_iter().collect();
-    let expected = [
+    for (state, items) in [
         (JobItemState::Succeeded, 1),
         (JobItemState::Failed, 1),
         (JobItemState::Returned, 1),
-    ];
-    assert_eq!(counts, expected);
+    ] {
+        assert_eq!(row.count(state), items, "{state:?}");
+    }
+    assert_eq!(row.items(), 3);
 }
 
 pub(in crate::stores) async fn an_ended_job_is_nobodys_and_old_ones_are_forgotten(
