@@ -15,6 +15,10 @@
 //! not taken when the channel goes are lost: so letters are called removed only once the queue
 //! counts no more consumers than there are pages with something left.
 //!
+//! RabbitMQ answers that there is no message and no consumer when a queue does not answer in time.
+//! So that answer is only believed when it cannot be told from the truth by what is held
+//! ([`QueueReader::ask`]).
+//!
 //! If a process dies while it holds pages, each page is put back in order; of more than 32 pages,
 //! the pages come back in any order.
 
@@ -27,7 +31,7 @@ use std::{
 use async_trait::async_trait;
 use futures::StreamExt;
 use lapin::{
-    Channel, Confirmation,
+    Channel, Confirmation, Consumer,
     options::{
         BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions,
         BasicPublishOptions, BasicQosOptions, QueueDeclareOptions,
@@ -47,6 +51,8 @@ use crate::{
 
 /// How often to look whether the queue has taken what was told.
 const LOOK: Duration = Duration::from_millis(2);
+/// How often a queue must seem empty before that is looked into.
+const EMPTY_ANSWERS: u32 = 3;
 /// How long no letter comes before the queue is looked at for whether there is one.
 const SILENCE: Duration = Duration::from_millis(200);
 /// The most letters of a page: as many as the broker puts back in order by one command.
@@ -286,8 +292,8 @@ impl<'a> QueueReader<'a> {
     async fn told(&mut self) -> Result<usize, BrokerError> {
         let told = async {
             loop {
-                let (consumers, ready) = self.look().await?;
-                if consumers <= self.held.len() {
+                let (others, ready) = self.ask().await?;
+                if others == 0 {
                     return Ok(ready);
                 }
                 sleep(LOOK).await;
@@ -301,9 +307,8 @@ impl<'a> QueueReader<'a> {
 
     /// Fails if somebody came between and holds messages that were not seen.
     async fn seen_all(&self) -> Result<(), BrokerError> {
-        let (consumers, _) = self.look().await?;
-        // A removal that the queue has not taken counts too; the return of the rest waits for it.
-        if consumers > self.held.len() && !self.is_untold {
+        // A removal that the queue has not taken counts as others; the return of the rest waits for it.
+        if !self.is_untold && self.ask().await?.0 > 0 {
             return Err(self.in_use());
         }
         Ok(())
@@ -315,7 +320,74 @@ impl<'a> QueueReader<'a> {
         }
     }
 
-    /// How many consumers the queue counts, and how many messages are there to be read.
+    /// How many consumers the queue counts beside those that hold pages, and how many messages are
+    /// there to be read.
+    async fn ask(&self) -> Result<(usize, usize), BrokerError> {
+        let mut empty = 0;
+        while empty < EMPTY_ANSWERS {
+            match self.look().await? {
+                (0, 0) if self.held.is_empty() => empty += 1,
+                // It counts at least those that hold pages.
+                (0, 0) => {}
+                (consumers, ready) => {
+                    return Ok((consumers.saturating_sub(self.held.len()), ready));
+                }
+            }
+            sleep(LOOK).await;
+        }
+        self.probe().await
+    }
+
+    /// [`ask`](Self::ask), of a queue that seems empty: with a consumer of its own, which a true answer
+    /// counts.
+    async fn probe(&self) -> Result<(usize, usize), BrokerError> {
+        let probing = async {
+            let refused = |error| {
+                let action = format!("a look at queue {}", self.queue);
+                self.settings.refused(&action, error)
+            };
+            let qos = BasicQosOptions::default();
+            self.channel.basic_qos(1, qos).await.map_err(refused)?;
+            let mut probe = self.subscribe("probe").await.map_err(refused)?;
+            let (consumers, ready) = loop {
+                match self.look().await? {
+                    (0, 0) => sleep(LOOK).await,
+                    answer => break answer,
+                }
+            };
+            self.unsubscribe("probe").await.map_err(refused)?;
+            let mut found = 0;
+            while let Some(letter) = probe.next().await {
+                let requeue = BasicNackOptions {
+                    requeue: true,
+                    ..BasicNackOptions::default()
+                };
+                let letter = letter.map_err(refused)?;
+                letter.nack(requeue).await.map_err(refused)?;
+                found += 1;
+            }
+            Ok((consumers.saturating_sub(1), ready + found))
+        };
+        self.settings
+            .answered("a look at dead letters", probing)
+            .await
+    }
+
+    async fn subscribe(&self, name: &str) -> lapin::Result<Consumer> {
+        let (queue, options) = (self.queue.as_str().into(), BasicConsumeOptions::default());
+        self.channel
+            .basic_consume(queue, name.into(), options, FieldTable::default())
+            .await
+    }
+
+    /// What the consumer was sent stays unacked.
+    async fn unsubscribe(&self, name: &str) -> lapin::Result<()> {
+        let options = BasicCancelOptions::default();
+        self.channel.basic_cancel(name.into(), options).await
+    }
+
+    /// How many consumers the queue counts, and how many messages are there to be read; neither if
+    /// the queue did not answer in time.
     async fn look(&self) -> Result<(usize, usize), BrokerError> {
         let options = QueueDeclareOptions {
             passive: true,
@@ -377,20 +449,17 @@ impl<'a> QueueReader<'a> {
                 .basic_qos(prefetch, qos)
                 .await
                 .map_err(refused)?;
-            let consuming = self.channel.basic_consume(
-                self.queue.as_str().into(),
-                consumer.as_str().into(),
-                BasicConsumeOptions::default(),
-                FieldTable::default(),
-            );
-            let mut deliveries = consuming.await.map_err(refused)?;
+            let mut deliveries = self.subscribe(&consumer).await.map_err(refused)?;
             let mut page = Page::with_capacity(wanted);
             while page.len() < wanted {
                 let Ok(next) = timeout(SILENCE, deliveries.next()).await else {
-                    let (consumers, ready) = self.look().await?;
-                    match ready {
-                        0 if consumers > self.held.len() + 1 => return Err(self.in_use()),
-                        0 => break,
+                    match self.look().await? {
+                        // It did not answer: this consumer is one.
+                        (0, _) => continue,
+                        (consumers, 0) if consumers > self.held.len() + 1 => {
+                            return Err(self.in_use());
+                        }
+                        (_, 0) => break,
                         _ => continue,
                     }
                 };
@@ -403,11 +472,7 @@ impl<'a> QueueReader<'a> {
                 };
                 page.push((delivery.delivery_tag, letter));
             }
-            let cancelled = BasicCancelOptions::default();
-            let cancelling = self
-                .channel
-                .basic_cancel(consumer.as_str().into(), cancelled);
-            cancelling.await.map_err(refused)?;
+            self.unsubscribe(&consumer).await.map_err(refused)?;
             Ok(page)
         };
         self.settings.answered("dead letters", reading).await

@@ -175,7 +175,9 @@ impl LetterStore for LetterKeeper<'_> {
                 *stored -= 1;
                 continue;
             }
-            let task = letter.task().map(|task| task.to_lowercase());
+            // What is no UUID names no task: such letters have no order to keep.
+            let task = letter.task().and_then(|task| Uuid::parse_str(&task).ok());
+            let task = task.map(|task| task.to_string());
             items.push(NewJobItem {
                 identity,
                 order_key: task.or_else(|| letter.command_id()),
