@@ -59,6 +59,9 @@ const CLAIM_MAX: u32 = 512;
 const POLL_BACKLOG: Duration = Duration::from_millis(200);
 /// Time between two polls while no message waits.
 const POLL_IDLE: Duration = Duration::from_secs(1);
+/// A claim that found nothing may have looked at every row, if all wait for others or back off. The
+/// pause after it is so many times as long, so that looking takes little of the database's time.
+const POLL_SHARE: u32 = 10;
 
 /// The relay's name among publishers, next to the lanes' of the same process.
 pub(crate) fn relay_id(lanes: PublisherId) -> PublisherId {
@@ -93,6 +96,7 @@ impl Relay {
                 self.wait_for_broker().await;
                 continue;
             }
+            let asked = Instant::now();
             let claimed = if unknown_commit {
                 self.outbox.leased(self.id, 0).await
             } else {
@@ -104,7 +108,8 @@ impl Relay {
                     let claim = !std::mem::take(&mut unknown_commit);
                     backoff.reset();
                     if claim {
-                        self.pause(self.idle_time()).await;
+                        let idle = self.idle_time().max(asked.elapsed() * POLL_SHARE);
+                        self.pause(idle).await;
                     }
                     continue;
                 }

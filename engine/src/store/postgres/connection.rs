@@ -400,6 +400,9 @@ fn pool_options(settings: &PgSettings, sessions: &Arc<SessionGuard>) -> PgPoolOp
         // Arrays of a thousand elements and of one need different plans, and a plan made while the
         // tables were empty would scan them for ever.
         ("plan_cache_mode", "force_custom_plan".to_owned()),
+        // Statements are short. Where the planner knows nothing of large tables yet, it expects them
+        // to be long, and compiling would take more time than running.
+        ("jit", "off".to_owned()),
         // The rollback below usually finds no transaction, and the server would warn each time.
         ("client_min_messages", "error".to_owned()),
         // Bytes inside JSON are read back as hexadecimal.

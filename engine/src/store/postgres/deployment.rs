@@ -91,6 +91,11 @@ const STOP_JOBS: &str = "
         reason = 'the database was restored', changed_at = clock_timestamp()
     WHERE state = 'running'";
 
+/// A restored table has no statistics.
+const ANALYZE: &str = "
+    ANALYZE workflow_events, log_entries, log_batches, log_messages, tasks, commands, outbox, timers,
+        workflow_snapshots, projection_rows";
+
 #[async_trait]
 impl Deployment for PgEventStore {
     async fn deployment(&self) -> Result<Uuid, EventStoreError> {
@@ -140,6 +145,7 @@ impl Deployment for PgEventStore {
                 let messages = execute(&mut tx, sqlx::query(FREE_MESSAGES)).await?;
                 let timers = execute(&mut tx, sqlx::query(FREE_TIMERS)).await?;
                 let jobs_stopped = execute(&mut tx, sqlx::query(STOP_JOBS)).await?;
+                execute(&mut tx, sqlx::query(ANALYZE)).await?;
                 // Once more changes nothing but the id.
                 commit_repeatable(tx).await?;
                 Ok(RestoreReport {

@@ -18,13 +18,14 @@ use super::{
 };
 
 /// The events after a position, in a form that stays cheap whatever the planner knows of the
-/// tables: entries in order, and of each its events. `OFFSET 0` keeps it from being rearranged.
+/// tables: entries in order, and of each its events. `OFFSET 0` keeps it from being rearranged; the
+/// order by batch too, which changes nothing, is that of the index of entries with events.
 macro_rules! events_of_log {
     () => {
         "(
         SELECT l.entry, e.*
         FROM (SELECT entry, batch FROM log_entries
-              WHERE has_events AND entry >= $1 ORDER BY entry OFFSET 0) l
+              WHERE has_events AND entry >= $1 ORDER BY entry, batch OFFSET 0) l
         CROSS JOIN LATERAL (
             SELECT * FROM workflow_events
             WHERE batch = l.batch AND (l.entry > $1 OR position > $2)

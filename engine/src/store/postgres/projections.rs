@@ -59,8 +59,10 @@ const QUIET: &str = concat!(
 const MORE: &str = "
     SELECT EXISTS (SELECT FROM log_entries WHERE has_events AND entry > $1)
         OR EXISTS (
-            SELECT FROM log_entries l JOIN workflow_events e ON e.batch = l.batch
-            WHERE l.entry = $1 AND e.position > $2)";
+            SELECT FROM log_entries l CROSS JOIN LATERAL (
+                SELECT FROM workflow_events e
+                WHERE e.batch = l.batch AND e.position > $2 ORDER BY e.position LIMIT 1) e
+            WHERE l.entry = $1)";
 
 const ROWS: &str = "SELECT key, value::text FROM projection_rows WHERE projection = $1";
 
