@@ -10,6 +10,8 @@ use std::{
 use glyph_worker::cli::Cli;
 use serde_json::Value;
 
+use crate::support::services::Services;
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -138,6 +140,33 @@ fn commands_of_the_pages_are_ones_that_the_binary_takes() {
         }
     }
     assert!(taken >= 8, "{taken} commands");
+}
+
+/// Of the tables as they are: grants name roles, and are tried with the rights.
+#[tokio::test(flavor = "multi_thread")]
+async fn queries_of_the_pages_run() {
+    let services = Services::new().await;
+    let mut run = 0;
+    for entry in fs::read_dir(root().join("docs")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        let blocks = text.split("```sql\n").skip(1);
+        for block in blocks.filter_map(|block| block.split("```").next()) {
+            if block.starts_with("SELECT") {
+                let query = sqlx::AssertSqlSafe(block.trim_end().trim_end_matches(';').to_owned());
+                let rows = sqlx::query(query).fetch_all(services.store.pool()).await;
+                assert!(
+                    rows.is_ok(),
+                    "{}: {block}: {:?}",
+                    path.display(),
+                    rows.err()
+                );
+                run += 1;
+            }
+        }
+    }
+    assert!(run > 0);
+    services.remove().await;
 }
 
 /// The owner migrates, once; workers have accounts of their own, and never the owner's secret.
