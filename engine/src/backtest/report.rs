@@ -310,7 +310,9 @@ impl Counts {
             Some(TaskStatus::Completed) => &mut self.figures.completed,
             Some(TaskStatus::Failed) => &mut self.figures.failed,
             Some(TaskStatus::Cancelled) => &mut self.figures.cancelled,
-            Some(TaskStatus::Running | TaskStatus::Paused) | None => &mut self.figures.running,
+            Some(TaskStatus::Running | TaskStatus::Paused | TaskStatus::Archived) | None => {
+                &mut self.figures.running
+            }
         };
         *count += 1;
     }

@@ -12,7 +12,7 @@ use crate::{
     events::{EVENT_SCHEMA_VERSION, EventMetadata, StoredEvent, WorkflowEvent, evolve},
     executor::{ExecutionContext, HandlerRegistry, annotators::Annotators, asked, create_executor},
     ids::{LogId, Slug, StepId, TaskId},
-    state::{Draft, TaskStatus, Visit, WorkflowPause, WorkflowSnapshot},
+    state::{Archived, Draft, TaskStatus, Visit, WorkflowPause, WorkflowSnapshot},
     transition::CompiledWorkflow,
 };
 
@@ -91,6 +91,11 @@ impl<'a> DecisionBuilder<'a> {
 
     pub(super) fn is_started(&self) -> bool {
         self.state.is_some()
+    }
+
+    /// When the task was archived, if it was.
+    pub(super) fn archived(&self) -> Option<Archived> {
+        self.state.as_ref().and_then(|state| state.archived)
     }
 
     /// The state; refused if the task has not been started.
@@ -243,11 +248,11 @@ impl<'a> DecisionBuilder<'a> {
     /// The result for the caller: how the task ended, where it went, or what it waits for.
     fn result(&self) -> ProcessResult {
         let state = self.current();
-        match state.status {
+        match state.ended() {
             TaskStatus::Completed => ProcessResult::Completed {
                 output: state.output.clone().unwrap_or_default(),
             },
-            TaskStatus::Failed => ProcessResult::Failed {
+            TaskStatus::Failed | TaskStatus::Archived => ProcessResult::Failed {
                 error: state.error.clone().unwrap_or_default(),
             },
             TaskStatus::Cancelled => ProcessResult::Failed {

@@ -25,8 +25,8 @@ pub use decision::{DecideContext, Decision};
 
 use self::{builder::DecisionBuilder, decision::Refusal};
 use crate::{
-    command::{Command, CommandEnvelope, Dead, Outcome, Undecided},
-    state::WorkflowSnapshot,
+    command::{Command, CommandEnvelope, Dead, Outcome, RejectionCode, Undecided},
+    state::{Archived, WorkflowSnapshot},
 };
 
 /// Decides one command. Total: every state and command has an outcome.
@@ -60,6 +60,9 @@ pub fn decide(
 }
 
 fn apply(builder: &mut DecisionBuilder<'_>, envelope: &CommandEnvelope) -> Result<(), Refusal> {
+    if let Some(archived) = builder.archived() {
+        return refuse_archived(&envelope.command, archived);
+    }
     builder.give_back_paused_time();
     match &envelope.command {
         Command::Start(command) => start::start(builder, command),
@@ -75,5 +78,29 @@ fn apply(builder: &mut DecisionBuilder<'_>, envelope: &CommandEnvelope) -> Resul
         Command::Migrate(command) => migrate::migrate(builder, command),
         Command::Child(command) => child::child(builder, command),
         Command::FireTimer(command) => timers::fire(builder, command),
+    }
+}
+
+/// Nothing happens to an archived task any more. What other tasks and timers say lapses, as for any
+/// task that has ended.
+fn refuse_archived(command: &Command, archived: Archived) -> Result<(), Refusal> {
+    match command {
+        Command::Child(_) | Command::FireTimer(_) => Ok(()),
+        Command::Start(_)
+        | Command::Submission(_)
+        | Command::Advance(_)
+        | Command::Assign(_)
+        | Command::Release(_)
+        | Command::Activity(_)
+        | Command::Pause(_)
+        | Command::Resume(_)
+        | Command::Cancel(_)
+        | Command::Retry(_)
+        | Command::Migrate(_) => {
+            let Archived { at, ended } = archived;
+            let at = at.format("%F");
+            let detail = format!("the task is {ended}, and was archived on {at}");
+            Err(Refusal::rejected(RejectionCode::TaskFinished, detail))
+        }
     }
 }

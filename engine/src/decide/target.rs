@@ -114,8 +114,12 @@ fn refuse_status(state: &WorkflowSnapshot) -> Option<Refusal> {
                 ),
             ))
         }
-        status @ (TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled) => Some(
-            Refusal::rejected(RejectionCode::TaskFinished, format!("the task is {status}")),
-        ),
+        status @ (TaskStatus::Completed
+        | TaskStatus::Failed
+        | TaskStatus::Cancelled
+        | TaskStatus::Archived) => Some(Refusal::rejected(
+            RejectionCode::TaskFinished,
+            format!("the task is {status}"),
+        )),
     }
 }

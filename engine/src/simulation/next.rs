@@ -237,9 +237,10 @@ impl Simulation {
 /// Why a task in which no step waits for people offers nothing.
 fn without_steps(state: &WorkflowSnapshot) -> NotOffered {
     match state.status {
-        TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled => {
-            NotOffered::TaskFinished
-        }
+        TaskStatus::Completed
+        | TaskStatus::Failed
+        | TaskStatus::Cancelled
+        | TaskStatus::Archived => NotOffered::TaskFinished,
         TaskStatus::Running | TaskStatus::Paused => NotOffered::NotWaiting,
     }
 }

@@ -460,7 +460,7 @@ impl Player<'_> {
             .map(|state| state.status)
         {
             Some(TaskStatus::Completed) => "completed",
-            Some(TaskStatus::Failed | TaskStatus::Cancelled) => "failed",
+            Some(TaskStatus::Failed | TaskStatus::Cancelled | TaskStatus::Archived) => "failed",
             Some(TaskStatus::Running | TaskStatus::Paused) | None => "waiting",
         }
     }

@@ -1,13 +1,13 @@
 //! Drafts: unfinished work.
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::ids::{StepId, TaskId, UserId};
 
 /// Unfinished work of a person, stored outside the log.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Draft {
     /// The task.
     pub task_id: TaskId,

@@ -28,7 +28,7 @@ pub use result::{
 };
 pub use shown::{PreviousRound, ShownAnnotation, ShownStep, ShownSubject, ShownWork};
 pub use slots::{ClaimedSlot, OpenSlot, Slots, SlotsChange};
-pub use snapshot::{JoinHold, PendingJoin, WorkflowSnapshot};
+pub use snapshot::{Archived, JoinHold, PendingJoin, WorkflowSnapshot};
 pub use status::{TaskStatus, WorkflowRef};
 pub use step::{
     AnnotationData, Assignment, FailedHook, FoundResult, PendingCall, StepState, StepVisit, Visit,

@@ -77,9 +77,38 @@ pub struct WorkflowSnapshot {
     /// Why it failed or was cancelled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// When it was archived, and how it had ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived: Option<Archived>,
+}
+
+/// When a task was archived, and how it had ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Archived {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The status with which it had ended.
+    pub ended: TaskStatus,
 }
 
 impl WorkflowSnapshot {
+    /// The last state of a task, once it is archived.
+    #[must_use]
+    pub fn archived_at(self, at: DateTime<Utc>) -> Self {
+        let ended = self.ended();
+        Self {
+            status: TaskStatus::Archived,
+            archived: Some(Archived { at, ended }),
+            ..self
+        }
+    }
+
+    /// The status with which the task has ended, whether or not it is archived; its status, if it
+    /// has not ended.
+    pub fn ended(&self) -> TaskStatus {
+        self.archived.map_or(self.status, |archived| archived.ended)
+    }
+
     /// The steps that wait for something, sorted by id.
     pub fn active_steps(&self) -> impl Iterator<Item = &StepId> {
         self.steps

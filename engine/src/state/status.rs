@@ -35,16 +35,19 @@ pub enum TaskStatus {
     Failed,
     /// An operator ended it.
     Cancelled,
+    /// It has ended, and most of its history is in an archive.
+    Archived,
 }
 
 impl TaskStatus {
     /// Every status.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Running,
         Self::Paused,
         Self::Completed,
         Self::Failed,
         Self::Cancelled,
+        Self::Archived,
     ];
 
     /// The name in tables, messages and queries.
@@ -55,6 +58,7 @@ impl TaskStatus {
             Self::Completed => "completed",
             Self::Failed => "failed",
             Self::Cancelled => "cancelled",
+            Self::Archived => "archived",
         }
     }
 
@@ -65,7 +69,10 @@ impl TaskStatus {
 
     /// Whether the task has ended.
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Completed | Self::Failed | Self::Cancelled)
+        matches!(
+            self,
+            Self::Completed | Self::Failed | Self::Cancelled | Self::Archived
+        )
     }
 }
 

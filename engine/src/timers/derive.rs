@@ -34,6 +34,7 @@ pub fn derive_timers(state: &WorkflowSnapshot) -> Vec<Timer> {
         TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled => {
             calls(state).collect()
         }
+        TaskStatus::Archived => return Vec::new(),
     };
     rows.retain(|row: &Timer| !is_suspended(state, row));
     // Parent-child messages are delivered even after either task has ended.

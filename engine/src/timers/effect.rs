@@ -148,7 +148,7 @@ pub(crate) fn pending_call<'s>(
     let notifies = call.hook.is_some_and(|hook| !hook.stage.blocks_step());
     let held = match state.status {
         TaskStatus::Running => visit.pause.is_some(),
-        TaskStatus::Paused => true,
+        TaskStatus::Paused | TaskStatus::Archived => true,
         TaskStatus::Completed | TaskStatus::Failed | TaskStatus::Cancelled => !notifies,
     };
     if held {

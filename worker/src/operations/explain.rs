@@ -210,6 +210,7 @@ fn summary(
                 state.error.as_deref().unwrap_or("no reason given")
             )
         }
+        TaskStatus::Archived => archived(state),
         TaskStatus::Cancelled => {
             format!(
                 "it was cancelled: {}",
@@ -217,6 +218,16 @@ fn summary(
             )
         }
     }
+}
+
+fn archived(state: &WorkflowSnapshot) -> String {
+    let at = state.archived.map(|archived| archived.at);
+    let at = at.map_or_else(String::new, |at| format!(" on {}", at.format("%F")));
+    format!(
+        "it is {}, and was archived{at}: most of its history is in the archive, which `glyph task \
+         import --archive` brings back",
+        state.ended()
+    )
 }
 
 fn decisions(events: &[StoredEvent]) -> Vec<StepDecision> {

@@ -10,7 +10,7 @@ pub(super) fn require_status(
     state: &WorkflowSnapshot,
     event: &WorkflowEvent,
 ) -> Result<(), StateTransitionError> {
-    use TaskStatus::{Cancelled, Completed, Failed, Paused, Running};
+    use TaskStatus::{Archived, Cancelled, Completed, Failed, Paused, Running};
     // Parent-child messages are recorded in any status.
     let between_tasks = matches!(
         event,
@@ -55,7 +55,7 @@ pub(super) fn require_status(
             | WorkflowEvent::GoldScored { .. }
             | WorkflowEvent::ParentNotified {},
         ) => true,
-        (Paused | Completed | Failed | Cancelled, _) => false,
+        (Paused | Completed | Failed | Cancelled | Archived, _) => false,
     };
     if between_tasks || by_status || (notifies && state.status.is_final()) {
         Ok(())

@@ -42,6 +42,7 @@ pub(super) fn begin(
         pause: None,
         output: None,
         error: None,
+        archived: None,
     }
 }
 
