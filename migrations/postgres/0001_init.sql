@@ -1,7 +1,7 @@
 -- The schema of Glyph worker on PostgreSQL 14 or later.
 --
--- Truth is in `workflow_events` with `log_entries`, `log_messages`, `workflows`, `commands` and
--- `drafts`, and in `goal_actions` for what the log has caused and must not cause again. `outbox` holds messages between commit and confirm, `jobs` bulk work of operators. All other
+-- Truth is in `workflow_events` with `log_entries`, `log_messages`, `archived_tasks`, `workflows`,
+-- `commands` and `drafts`, and in `goal_actions` for what the log has caused and must not cause again. `outbox` holds messages between commit and confirm, `jobs` bulk work of operators. All other
 -- tables are derived, and `glyph rebuild` writes them anew.
 
 -- The log -----------------------------------------------------------------------------------------
@@ -32,8 +32,16 @@ COMMENT ON CONSTRAINT workflow_events_version_from_one ON workflow_events IS 'Ve
 COMMENT ON COLUMN workflow_events.batch IS
     'What its transaction has added to the log; `log_entries` says where that stands. With `position` it orders the log.';
 
-CREATE FUNCTION workflow_events_are_append_only() RETURNS trigger LANGUAGE plpgsql AS $$
+-- `glyph retention` deletes events that it has archived: in a transaction that says so, and as the owner of the
+-- table. The setting alone opens nothing: anybody can set it. With a search path of its own, so that the caller cannot
+-- put other functions in front of these.
+CREATE FUNCTION workflow_events_are_append_only() RETURNS trigger LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF TG_OP = 'DELETE' AND current_setting('glyph.retention', true) = 'on'
+       AND pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE') THEN
+        RETURN NULL;
+    END IF;
     RAISE EXCEPTION 'workflow_events is append-only: % refused', TG_OP USING ERRCODE = 'insufficient_privilege';
 END
 $$;
@@ -42,7 +50,21 @@ $$;
 CREATE TRIGGER workflow_events_append_only
     BEFORE UPDATE OR DELETE OR TRUNCATE ON workflow_events
     FOR EACH STATEMENT EXECUTE FUNCTION workflow_events_are_append_only();
-COMMENT ON TRIGGER workflow_events_append_only ON workflow_events IS 'Events are never changed or deleted.';
+COMMENT ON TRIGGER workflow_events_append_only ON workflow_events IS
+    'Events are never changed. Only the owner deletes some, once their task is archived.';
+
+-- What an archived task leaves beside the events that stay in the log.
+CREATE TABLE archived_tasks (
+    task_id     uuid        NOT NULL,
+    archived_at timestamptz NOT NULL,
+    -- json, not jsonb: the state is kept as it was written.
+    state       json        NOT NULL,
+    CONSTRAINT archived_tasks_pkey PRIMARY KEY (task_id)
+);
+
+COMMENT ON TABLE archived_tasks IS
+    'The last states of tasks whose history is in an archive: they cannot be made anew from the events that are left.';
+COMMENT ON CONSTRAINT archived_tasks_pkey ON archived_tasks IS 'A task is archived once.';
 
 CREATE TABLE log_messages (
     message_id   uuid        NOT NULL,
@@ -158,7 +180,7 @@ CREATE TABLE tasks (
     started_at    timestamptz,
     updated_at    timestamptz,
     CONSTRAINT tasks_pkey PRIMARY KEY (task_id),
-    CONSTRAINT tasks_status_known CHECK (status IN ('running', 'paused', 'completed', 'failed', 'cancelled')),
+    CONSTRAINT tasks_status_known CHECK (status IN ('running', 'paused', 'completed', 'failed', 'cancelled', 'archived')),
     CONSTRAINT tasks_head_or_whole CHECK (
         version = 0
         OR num_nulls(workflow, revision, workflow_id, status, started_at, updated_at) = 0
@@ -176,7 +198,7 @@ COMMENT ON TABLE tasks IS 'One row for each stream: its head, which a batch lock
 COMMENT ON COLUMN tasks.version IS
     'The last version of the stream; 0 only inside the transaction that creates the row, never in a committed one.';
 COMMENT ON CONSTRAINT tasks_pkey ON tasks IS 'A stream has one head, so one batch at a time writes it.';
-COMMENT ON CONSTRAINT tasks_status_known ON tasks IS 'A task is in one of five statuses.';
+COMMENT ON CONSTRAINT tasks_status_known ON tasks IS 'A task is in one of six statuses.';
 COMMENT ON CONSTRAINT tasks_head_or_whole ON tasks IS 'A task that has events has all columns that searches use.';
 
 -- Commands ----------------------------------------------------------------------------------------
@@ -220,6 +242,17 @@ CREATE TABLE dropped_rejections (
 COMMENT ON TABLE dropped_rejections IS
     'Rejected commands that an operator has seen to. The inbox keeps them: their ids stay known.';
 COMMENT ON CONSTRAINT dropped_rejections_pkey ON dropped_rejections IS 'A rejected command is dropped once.';
+
+CREATE TABLE exported_rejections (
+    command_id  uuid        NOT NULL,
+    actor       text        NOT NULL,
+    exported_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    CONSTRAINT exported_rejections_pkey PRIMARY KEY (command_id)
+);
+
+COMMENT ON TABLE exported_rejections IS
+    'Rejected commands that are in a file, payload and all. Retention deletes the payloads of these alone.';
+COMMENT ON CONSTRAINT exported_rejections_pkey ON exported_rejections IS 'A rejected command is exported once.';
 
 CREATE TABLE drafts (
     task_id  uuid        NOT NULL,

@@ -1,5 +1,5 @@
--- Rights of the account for `glyph worker --no-migrate`: no DDL, and neither UPDATE nor DELETE on
--- events. docs/running.md has the whole of it. The owner of the tables runs this file after each migration:
+-- Rights of the account for `glyph worker --no-migrate`: no DDL, neither UPDATE nor DELETE on
+-- events, and no part in retention. docs/running.md has the whole of it. The owner of the tables runs this file after each migration:
 --
 --     psql -v role=glyph_runtime -v schema=public -f runtime_role.sql
 
@@ -7,7 +7,7 @@ GRANT USAGE ON SCHEMA :schema TO :role;
 GRANT SELECT ON ALL TABLES IN SCHEMA :schema TO :role;
 GRANT INSERT ON
     :schema.workflow_events, :schema.log_messages, :schema.log_batches, :schema.commands, :schema.workflows,
-    :schema.dropped_rejections TO :role;
+    :schema.dropped_rejections, :schema.exported_rejections TO :role;
 GRANT USAGE ON SEQUENCE :schema.log_positions TO :role;
 GRANT SELECT ON ALL SEQUENCES IN SCHEMA :schema TO :role;
 GRANT INSERT, UPDATE, DELETE ON

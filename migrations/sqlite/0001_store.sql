@@ -24,10 +24,22 @@ BEGIN
     SELECT RAISE(ABORT, 'workflow_events is append-only');
 END;
 
+-- Has a row only inside a transaction of `glyph retention`, which deletes events that it has archived.
+CREATE TABLE retention_at_work (only_row INTEGER PRIMARY KEY CHECK (only_row = 1)) STRICT;
+
 CREATE TRIGGER workflow_events_are_never_deleted BEFORE DELETE ON workflow_events
+WHEN NOT EXISTS (SELECT 1 FROM retention_at_work)
 BEGIN
     SELECT RAISE(ABORT, 'workflow_events is append-only');
 END;
+
+-- Truth: the last states of tasks whose history is in an archive. They cannot be made anew from the
+-- events that are left in the log.
+CREATE TABLE archived_tasks (
+    task_id     TEXT NOT NULL PRIMARY KEY,
+    archived_at INTEGER NOT NULL,
+    state       TEXT NOT NULL
+) STRICT;
 
 -- Truth: messages that no event of a task stands for (rejections, goals, annotators, revised answers).
 CREATE TABLE log_messages (
@@ -77,7 +89,7 @@ CREATE TABLE tasks (
     workflow_id   TEXT NOT NULL,
     version       INTEGER NOT NULL CONSTRAINT a_task_has_events CHECK (version >= 1),
     status        TEXT NOT NULL CONSTRAINT a_status_is_known
-        CHECK (status IN ('running', 'paused', 'completed', 'failed', 'cancelled')),
+        CHECK (status IN ('running', 'paused', 'completed', 'failed', 'cancelled', 'archived')),
     current_steps TEXT NOT NULL,
     labels        TEXT NOT NULL,
     incidents     INTEGER NOT NULL,
@@ -95,7 +107,7 @@ CREATE TABLE task_counts (
 ) STRICT, WITHOUT ROWID;
 
 INSERT INTO task_counts (status, count)
-VALUES ('running', 0), ('paused', 0), ('completed', 0), ('failed', 0), ('cancelled', 0);
+VALUES ('running', 0), ('paused', 0), ('completed', 0), ('failed', 0), ('cancelled', 0), ('archived', 0);
 
 CREATE TRIGGER a_new_task_is_counted AFTER INSERT ON tasks BEGIN
     UPDATE task_counts SET count = count + 1 WHERE status = NEW.status;
@@ -137,6 +149,13 @@ CREATE TABLE dropped_rejections (
     command_id TEXT NOT NULL PRIMARY KEY,
     actor      TEXT NOT NULL,
     dropped_at INTEGER NOT NULL
+) STRICT;
+
+-- Rejected commands that are in a file, payload and all. Retention deletes the payloads of these alone.
+CREATE TABLE exported_rejections (
+    command_id  TEXT NOT NULL PRIMARY KEY,
+    actor       TEXT NOT NULL,
+    exported_at INTEGER NOT NULL
 ) STRICT;
 
 -- Messages between commit and confirm.

@@ -1,5 +1,6 @@
 //! Errors of the orchestrator, and who must act on them.
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use crate::{
@@ -52,6 +53,18 @@ pub enum OrchestrationError {
         /// The requested version.
         wanted: u64,
     },
+    /// Only the last state of the task is known.
+    #[error(
+        "task {task_id} was archived on {}: earlier versions are in the archive, which `glyph task \
+         import --archive` brings back",
+        .at.format("%F")
+    )]
+    TaskArchived {
+        /// The task.
+        task_id: TaskId,
+        /// When it was archived.
+        at: DateTime<Utc>,
+    },
     /// The state or the rules forbid the command.
     #[error("{}: {}", .0.code, .0.detail)]
     Rejected(Rejection),
@@ -77,6 +90,7 @@ impl OrchestrationError {
             | Self::StoredWorkflow { .. }
             | Self::TaskNotFound(_)
             | Self::VersionNotFound { .. }
+            | Self::TaskArchived { .. }
             | Self::Rejected(_)
             | Self::Undecided(_)
             | Self::Dead(_) => Verdict::Split(SplitReason::Unexplained),

@@ -113,7 +113,7 @@ impl From<CommandRecord> for CommandRow {
 }
 
 /// A page of the inbox.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct CommandPage {
     /// The rows.
     pub commands: Vec<CommandRow>,
@@ -130,6 +130,9 @@ pub struct RejectedFilter {
     pub workflow: Option<String>,
     /// With this reason.
     pub reason: Option<String>,
+    /// Those whose payload is kept and was not exported, dropped ones among them; otherwise those
+    /// that were not dropped.
+    pub not_exported: bool,
     /// The oldest first; otherwise the newest.
     pub oldest_first: bool,
 }
@@ -143,7 +146,7 @@ pub trait CommandLog: Send + Sync {
     /// Those of these commands that are known, in no order.
     async fn commands(&self, ids: &[CommandId]) -> Result<Vec<CommandRow>, EventStoreError>;
 
-    /// Rejected commands that were not dropped.
+    /// Rejected commands.
     async fn rejected(
         &self,
         filter: &RejectedFilter,
@@ -154,4 +157,7 @@ pub trait CommandLog: Send + Sync {
     /// Takes rejected commands out of the list. The inbox keeps them: their ids stay known. Returns
     /// how many were listed.
     async fn drop_rejected(&self, ids: &[CommandId], actor: &str) -> Result<u64, EventStoreError>;
+
+    /// Marks rejected commands as exported. Returns how many were not marked yet.
+    async fn mark_exported(&self, ids: &[CommandId], actor: &str) -> Result<u64, EventStoreError>;
 }

@@ -86,6 +86,9 @@ pub struct EventPage {
     pub events: Vec<StoredEvent>,
     /// The version after which the next page starts; `None` on the last page.
     pub next_after: Option<u64>,
+    /// When the task was archived, if events of this page are in the archive alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<DateTime<Utc>>,
 }
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

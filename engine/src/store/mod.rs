@@ -24,6 +24,7 @@ mod page;
 mod postgres;
 mod projections;
 mod rebuild;
+mod retention;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod rows;
 mod slots;
@@ -74,6 +75,10 @@ pub use projections::{
     OpenProjection, ProjectionRows, ProjectionStore, ProjectionTx, ProjectionWrite,
 };
 pub use rebuild::{DerivedChanges, Rebuild, RebuildReport};
+pub use retention::{
+    BroughtBack, KEPT_EVENTS, Leftover, LeftoverPage, Retention, ToArchive, WholeCommand,
+    WholeEvent, WholeTask, WholeTaskError,
+};
 pub use slots::{PeopleSeen, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteEventStore;
@@ -96,6 +101,7 @@ pub trait Store:
     + JobStore
     + ProjectionStore
     + Rebuild
+    + Retention
     + Deployment
     + MessageLog
 {
@@ -114,6 +120,7 @@ impl<T> Store for T where
         + JobStore
         + ProjectionStore
         + Rebuild
+        + Retention
         + Deployment
         + MessageLog
 {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -13,7 +13,7 @@ use super::{
     GoalActionStatus, JobCounts, JobItem, JobItemState, JobRow, JobState, LogEntry, LogPosition,
     LoggedMessage, ModelCheckpoint, NewGoalAction, OutboxContent, OutboxRow, PeopleSeen,
     RecordedOutcome, StepWithOpenSlots, TaskRow, Timer, TimerKind, UnconfirmedMessage,
-    WorkflowPause, WorkflowRow,
+    WorkflowPause, WorkflowRow, retention::LastState,
 };
 use crate::{
     config::WorkflowConfig,
@@ -172,7 +172,10 @@ impl<'r, R: Record> Columns<'r, R> {
         self.needed(column, self.row.time(column))
     }
 
-    fn opt_time(&self, column: &'static str) -> Result<Option<DateTime<Utc>>, EventStoreError> {
+    pub(super) fn opt_time(
+        &self,
+        column: &'static str,
+    ) -> Result<Option<DateTime<Utc>>, EventStoreError> {
         self.optional(self.row.time(column))
     }
 
@@ -214,6 +217,12 @@ impl<'r, R: Record> Columns<'r, R> {
             .map(serde_json::from_str)
             .transpose()
             .map_err(|error| self.unreadable(error))
+    }
+
+    /// JSON as it is stored.
+    pub(super) fn raw_json(&self, column: &'static str) -> Result<Box<RawValue>, EventStoreError> {
+        let text = self.string(column)?;
+        RawValue::from_string(text).map_err(|error| self.unreadable(error))
     }
 
     pub(super) fn log_position(&self) -> Result<LogPosition, EventStoreError> {
@@ -302,6 +311,14 @@ pub(super) fn snapshot(
         tracing::warn!(%task, version, "a snapshot is not whole; its stream is replayed");
     }
     Ok(state)
+}
+
+/// The last state of an archived task, and when it was archived. It cannot be made anew, so one that
+/// cannot be read is an error.
+pub(super) fn archived(
+    columns: &Columns<'_, impl Record>,
+) -> Result<(LastState, DateTime<Utc>), EventStoreError> {
+    Ok((columns.json("state")?, columns.time("archived_at")?))
 }
 
 /// A model checkpoint; `None` if its checksum does not match. The model is then rebuilt.

@@ -19,6 +19,8 @@ pub struct TaskFilter {
     pub workflow: Option<WorkflowId>,
     /// The status.
     pub status: Option<TaskStatus>,
+    /// Archived tasks as well as those with the status.
+    pub or_archived: bool,
     /// A step in which the task waits.
     pub step: Option<StepId>,
     /// Labels, all of which must match.

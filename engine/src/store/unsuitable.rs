@@ -47,6 +47,12 @@ pub enum UnsuitableServer {
     /// Others use a database that must be left alone for what was asked.
     #[error("workers are connected to this database ({0}): stop every one of them first")]
     AtWork(String),
+    /// The account does not own the tables.
+    #[error(
+        "the account {0} does not own the tables: retention deletes, which no worker's account may, \
+         so run it as the owner"
+    )]
+    NotOwner(String),
 }
 
 impl UnsuitableServer {
@@ -57,7 +63,8 @@ impl UnsuitableServer {
             | Self::Fsync
             | Self::TransactionPooling
             | Self::OtherBaseline
-            | Self::NotWhole(_) => true,
+            | Self::NotWhole(_)
+            | Self::NotOwner(_) => true,
             Self::Standby | Self::ReadOnly | Self::AtWork(_) => false,
         }
     }

@@ -13,7 +13,7 @@ use glyph_workflow_engine::{
     parser::check_workflow,
     reliability::judge_name,
     state::StepVisit,
-    store::{LogPosition, MemoryStore, Store},
+    store::{KEPT_EVENTS, LogPosition, MemoryStore, Store},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -348,4 +348,11 @@ fn groups_that_overlap_or_are_empty_and_samples_of_nothing_are_told() {
         ]
     );
     assert_eq!(faults("{ audit: { share: 1.5 } }", confident).len(), 1);
+}
+
+#[test]
+fn what_models_learn_from_stays_when_tasks_are_archived() {
+    for learned in AnnotatorModel::EVENTS {
+        assert!(KEPT_EVENTS.contains(&learned), "{learned}");
+    }
 }

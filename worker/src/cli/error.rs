@@ -209,6 +209,9 @@ impl From<OrchestrationError> for CliError {
             OrchestrationError::VersionNotFound { .. } => {
                 Self::failed("version_not_found", error.to_string())
             }
+            OrchestrationError::TaskArchived { .. } => {
+                Self::failed("task_archived", error.to_string())
+            }
             OrchestrationError::ConfigNotFound(_) => {
                 Self::failed("workflow_not_found", error.to_string())
             }

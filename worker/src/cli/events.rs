@@ -138,7 +138,7 @@ pub(super) async fn run(
                 Form::Events => FeedForm::Events,
                 Form::Messages => FeedForm::Messages,
             };
-            tail(&*store, &select, form, follow, limit).await
+            tail(&*store, &select, form, (follow, limit), output).await
         }
         EventsVerb::Replay { select, to } => replay(&*store, settings, &select, &to, output).await,
     }
@@ -167,12 +167,13 @@ async fn tail(
     store: &dyn Store,
     select: &Select,
     form: FeedForm,
-    follow: bool,
-    limit: Option<u64>,
+    (follow, limit): (bool, Option<u64>),
+    output: Output,
 ) -> Result<(), CliError> {
     let filter = select.filter(form);
     let mut after = select.begin(store).await?;
     let mut left = limit.unwrap_or(u64::MAX);
+    let mut archived = BTreeSet::new();
     while left > 0 && Output::unwritten().is_none() {
         let (page, next) = page(store, &filter, after).await?;
         for item in page
@@ -184,6 +185,7 @@ async fn tail(
             Output::line(&serde_json::to_string(item).unwrap_or_default());
             left -= 1;
         }
+        archived.extend(page.archived.iter().map(|one| one.task_id));
         let is_end = next == after;
         after = next;
         if is_end {
@@ -193,7 +195,19 @@ async fn tail(
             sleep(LOOK).await;
         }
     }
+    note_archived(archived.len(), output);
     Ok(())
+}
+
+/// Says that something is missing, and where it is.
+fn note_archived(tasks: usize, output: Output) {
+    if tasks > 0 {
+        let tasks = grouped(tasks as u64);
+        output.diagnostics(&format!(
+            "{tasks} of these tasks are archived: some of their events, and the messages of those, are in \
+             the archive alone; `glyph task import --archive` brings them back\n"
+        ));
+    }
 }
 
 async fn replay(
@@ -210,9 +224,11 @@ async fn replay(
     let broker = Publisher::connect(settings).await?;
     let bar = output.progress(None, "replaying");
     let (mut after, mut sent, mut through) = (begin, 0_u64, begin);
+    let mut archived = BTreeSet::new();
     let done = async {
         while after < end {
             let (page, next) = page(store, &filter, after).await?;
+            archived.extend(page.archived.iter().map(|one| one.task_id));
             let window = page.items.iter().filter(|item| {
                 let position = item.position.parse::<LogPosition>();
                 position.is_ok_and(|position| position <= end)
@@ -244,8 +260,12 @@ async fn replay(
         );
         return Err(CliError::failed("replay", message));
     }
+    note_archived(archived.len(), output);
+    let archived = archived.len();
     output.result(
-        &json!({"sent": sent, "queue": to, "through": through.to_string()}),
+        &json!({
+            "sent": sent, "queue": to, "through": through.to_string(), "archived_tasks": archived,
+        }),
         || format!("{} messages sent to {to}, through {through}", grouped(sent)),
     );
     Ok(())

@@ -9,7 +9,7 @@ use glyph_workflow_engine::{
     limits::{PAGE_MAX, SNAPSHOT_EVERY},
     pauses_of,
     state::Slots,
-    store::{EventStoreError, RebuildReport, SnapshotRow, Store, TaskRow},
+    store::{EventStore, EventStoreError, RebuildReport, SnapshotRow, Store, TaskRow},
 };
 
 use super::{
@@ -50,8 +50,10 @@ pub(super) async fn run(
         let ids = store.stream_ids(after, PAGE_MAX).await?;
         let Some(last) = ids.last() else { break };
         after = Some(*last);
+        let archived = store.archived(&ids).await?;
         for task in ids {
-            rebuild_task(&*store, task, &mut report).await?;
+            let is_archived = archived.contains_key(&task);
+            rebuild_task(&*store, task, is_archived, &mut report).await?;
             bar.inc(1);
         }
     }
@@ -73,10 +75,16 @@ pub(super) async fn run(
 async fn rebuild_task(
     store: &dyn Store,
     task: TaskId,
+    is_archived: bool,
     report: &mut RebuildReport,
 ) -> Result<(), CliError> {
     for _ in 0..ATTEMPTS_MAX {
-        let Some(replayed) = replay(store, task).await? else {
+        let replayed = if is_archived {
+            last_state(store, task).await?
+        } else {
+            replay(store, task).await?
+        };
+        let Some(replayed) = replayed else {
             return Ok(());
         };
         let row = TaskRow::from(&replayed.state);
@@ -105,6 +113,15 @@ async fn rebuild_task(
 struct Replayed {
     state: WorkflowSnapshot,
     snapshots: Vec<SnapshotRow>,
+}
+
+/// The last state of an archived task, whose stream leads nowhere.
+async fn last_state(store: &dyn Store, task: TaskId) -> Result<Option<Replayed>, CliError> {
+    let state = EventStore::load(store, &[task]).await?.remove(&task);
+    Ok(state.map(|state| Replayed {
+        state,
+        snapshots: Vec::new(),
+    }))
 }
 
 /// Replays a stream and takes snapshots where live work took them: at the end of the first batch

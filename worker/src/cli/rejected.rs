@@ -91,6 +91,7 @@ impl Filter {
             task: self.task.map(TaskId),
             workflow: self.workflow.clone(),
             reason: self.reason.clone(),
+            not_exported: false,
             oldest_first: false,
         }
     }

@@ -26,7 +26,10 @@ use super::{
     values::{json_argument, pair, status},
 };
 use crate::{
-    operations::{explain::summary_of, tasks::state_document},
+    operations::{
+        explain::summary_of,
+        tasks::{history as history_page, state_document},
+    },
     settings::Settings,
     wire::{CommandRequest, read_request},
 };
@@ -123,7 +126,8 @@ pub enum TaskVerb {
         /// Only tasks of this workflow
         #[arg(long, short, value_name = "ID")]
         workflow: Option<Slug>,
-        /// Only tasks with this status: running, paused, completed, failed or cancelled
+        /// Only tasks with this status: running, paused, completed, failed,
+        /// cancelled or archived
         #[arg(long, value_name = "STATUS", value_parser = status)]
         status: Option<TaskStatus>,
         /// Only tasks that wait in this step
@@ -249,6 +253,7 @@ pub(super) async fn run(
             let filter = TaskFilter {
                 workflow,
                 status,
+                or_archived: false,
                 step,
                 labels,
                 after,
@@ -451,7 +456,7 @@ async fn history(
     output: Output,
 ) -> Result<(), CliError> {
     let store = open_store(settings).await?;
-    let page = store.events(task, after, limit).await?;
+    let page = history_page(&*store, task, after, limit).await?;
     if page.events.is_empty() && store.task(task).await?.is_none() {
         return Err(CliError::not_found("task", task));
     }
@@ -477,7 +482,12 @@ fn history_text(task: TaskId, page: &EventPage) -> String {
     let more = page
         .next_after
         .map(|version| format!("\nmore: glyph task history {task} --after {version}"));
-    format!("{}{}", table.render(0), more.unwrap_or_default())
+    let archived = page.archived.map(|at| {
+        let at = at.format("%F");
+        format!("\nthe task was archived on {at}: versions that are not shown are in the archive")
+    });
+    let (more, archived) = (more.unwrap_or_default(), archived.unwrap_or_default());
+    format!("{}{more}{archived}", table.render(0))
 }
 
 /// The content of an event, without the fields that other columns show.

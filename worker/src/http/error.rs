@@ -249,6 +249,9 @@ impl From<OrchestrationError> for Problem {
                 "version_not_found",
                 error.to_string(),
             ),
+            OrchestrationError::TaskArchived { .. } => {
+                Self::new(StatusCode::GONE, "task_archived", error.to_string())
+            }
             OrchestrationError::EventStoreError(error) => error.into(),
             OrchestrationError::ParseError(error) => error.into(),
             OrchestrationError::Rejected(rejection) => {

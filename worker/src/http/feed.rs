@@ -120,7 +120,7 @@ async fn read(
             }
         })
         .await?;
-        if !page.items.is_empty() || is_over() {
+        if !page.items.is_empty() || !page.archived.is_empty() || is_over() {
             return Ok(Json(page));
         }
         after = page.next_after.parse().unwrap_or(after);

@@ -337,7 +337,7 @@ fn task_operations() -> Vec<Operation> {
              that is about, without a version",
         )
         .answers_nothing(304, "The state still has the version of `If-None-Match`")
-        .problems(&[404, 422]),
+        .problems(&[404, 410, 422]),
         Operation::get(
             "/api/v1/tasks/{task_id}/events",
             "list_task_events",

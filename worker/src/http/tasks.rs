@@ -56,9 +56,10 @@ pub(super) async fn list(
         workflow: parameters.take("workflow", "a workflow id", slug)?,
         status: parameters.take(
             "status",
-            "running, paused, completed, failed or cancelled",
+            "running, paused, completed, failed, cancelled or archived",
             TaskStatus::from_name,
         )?,
+        or_archived: false,
         step: parameters.take("step", "a step id", slug)?,
         labels: parameters
             .take_prefixed("label.")?

@@ -84,6 +84,7 @@ impl Selection {
             task: self.task.map(TaskId),
             workflow: self.workflow.clone(),
             reason: self.reason.clone(),
+            not_exported: false,
             oldest_first: true,
         }
     }

@@ -97,6 +97,7 @@ impl<'a> LabelReader<'a> {
         let filter = TaskFilter {
             workflow: Some(self.filter.workflow.clone()),
             status: Some(TaskStatus::Completed),
+            or_archived: true,
             step: None,
             labels: self.filter.labels.clone(),
             after,
@@ -108,11 +109,13 @@ impl<'a> LabelReader<'a> {
             since.is_none_or(|since| task.updated_at >= since)
         });
         let tasks: Vec<TaskId> = in_time.map(|task| task.task_id).collect();
-        let states = if tasks.is_empty() {
+        let mut states = if tasks.is_empty() {
             HashMap::new()
         } else {
             EventStore::load(self.store, &tasks).await?
         };
+        // What is archived may have ended otherwise.
+        states.retain(|_, state| state.ended() == TaskStatus::Completed);
         let mut keys = BTreeSet::new();
         for state in states.values() {
             let revision = self.revision(state.workflow.revision_id).await?;

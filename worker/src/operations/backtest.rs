@@ -149,9 +149,11 @@ pub async fn backtest(
     let mut backtest = Backtest::new(changed, registry, options)?;
     let filter = backtest.filter();
     let read = async |after: LogPosition| -> Result<LogPage, EventStoreError> {
-        store
+        let mut page = store
             .read_workflow_log(filter.clone(), after, PAGE_MAX)
-            .await
+            .await?;
+        leave_out_archived(store, &mut page).await?;
+        Ok(page)
     };
     let mut page = read(LogPosition::default()).await?;
     loop {
@@ -180,6 +182,16 @@ pub async fn backtest(
             return finished.await.map_err(|_| BacktestFailure::Panicked);
         }
     }
+}
+
+/// Of archived tasks the log has not what a backtest needs.
+async fn leave_out_archived(store: &dyn Store, page: &mut LogPage) -> Result<(), EventStoreError> {
+    let tasks = page.entries.iter().map(|(_, event)| event.task_id);
+    let tasks: Vec<TaskId> = tasks.collect::<HashSet<_>>().into_iter().collect();
+    let archived = store.archived(&tasks).await?;
+    page.entries
+        .retain(|(_, event)| !archived.contains_key(&event.task_id));
+    Ok(())
 }
 
 /// The tasks of a workflow with these key-value pairs.

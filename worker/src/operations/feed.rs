@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     MessageBuilder, RebuildMessagesError,
     events::{LogPosition, StoredEvent},
@@ -18,6 +19,9 @@ use super::tasks::{Budget, READ_AT_ONCE};
 
 /// Items that are looked at before a page is returned, whether or not they match the filter.
 const LOOKED_AT_MAX: u32 = 5_000;
+
+/// How often a page reads again what was archived while it was read.
+const READ_AGAIN_MAX: u32 = 8;
 
 /// What the feed is made of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,12 +94,25 @@ pub struct FeedItem {
 pub struct FeedPage {
     /// In the order of the log.
     pub items: Vec<FeedItem>,
+    /// Tasks of this part of the log that are archived: their other events, and the messages of those,
+    /// are in the archive alone. Whatever types were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub archived: Vec<ArchivedInFeed>,
     /// The position after which the next page begins. It moves on past items that do not match, and
     /// stays where it was at the end of the log.
     pub next_after: String,
     /// The id of the log. It changes after a restore to an earlier time: positions of another log
     /// mean nothing in this one.
     pub log: Uuid,
+}
+
+/// A task whose history is in an archive.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct ArchivedInFeed {
+    /// The task.
+    pub task_id: TaskId,
+    /// When it was archived.
+    pub archived_at: DateTime<Utc>,
 }
 
 /// The feed cannot be read.
@@ -158,10 +175,12 @@ pub async fn feed(
     }
     let log = store.log_id().await?.0;
     let mut items = Vec::new();
+    let mut tasks = BTreeSet::new();
     let mut through = after;
     let mut budget = Budget::of_a_page();
     let mut looked_at = 0;
-    while looked_at < LOOKED_AT_MAX {
+    let mut tries = READ_AGAIN_MAX;
+    'page: while looked_at < LOOKED_AT_MAX {
         let found = read(store, through, READ_AT_ONCE).await?;
         if found.is_empty() {
             break;
@@ -169,15 +188,28 @@ pub async fn feed(
         looked_at += READ_AT_ONCE;
         let built = match filter.form {
             FeedForm::Events => BTreeMap::new(),
-            FeedForm::Messages => build(store, messages, filter, &found, &hide).await?,
+            FeedForm::Messages => match build(store, messages, filter, &found, &hide).await {
+                // Archived since it was read: what is left of it is read again.
+                Err(FeedError::Unbuilt { task, .. })
+                    if store.archived(&[task]).await?.contains_key(&task) && tries > 0 =>
+                {
+                    tries -= 1;
+                    continue;
+                }
+                built => built?,
+            },
         };
         for (position, found) in found {
             if items.len() >= limit as usize || budget.is_spent() {
-                return Ok(page(items, through, log));
+                break 'page;
             }
             through = position;
             let item = match found {
-                Found::Event(entry) => of_event(filter, position, *entry, &built, &hide)?,
+                Found::Event(entry) if !filter.takes_workflow(Some(&entry.workflow)) => None,
+                Found::Event(entry) => {
+                    tasks.insert(entry.event.task_id);
+                    of_event(filter, position, *entry, &built, &hide)?
+                }
                 Found::Message(message) => of_message(filter, position, message)?,
             };
             if let Some(item) = item {
@@ -186,15 +218,20 @@ pub async fn feed(
             }
         }
     }
-    Ok(page(items, through, log))
-}
-
-fn page(items: Vec<FeedItem>, through: LogPosition, log: Uuid) -> FeedPage {
-    FeedPage {
+    let tasks: Vec<TaskId> = tasks.into_iter().collect();
+    let archived = store.archived(&tasks).await?.into_iter();
+    let archived = archived.map(|(task_id, archived_at)| ArchivedInFeed {
+        task_id,
+        archived_at,
+    });
+    let mut archived: Vec<_> = archived.collect();
+    archived.sort_by_key(|one| one.task_id);
+    Ok(FeedPage {
         items,
+        archived,
         next_after: through.to_string(),
         log,
-    }
+    })
 }
 
 /// The next events and messages of the log. Both are read up to the same end, which is asked for
@@ -235,21 +272,27 @@ async fn build(
     found: &[(LogPosition, Found)],
     hide: &impl Fn(&mut StoredEvent),
 ) -> Result<BTreeMap<(TaskId, u64), NewMessage>, FeedError> {
-    let mut ranges: BTreeMap<TaskId, EventRange> = BTreeMap::new();
+    // Versions of archived tasks have gaps, and a range has none.
+    let mut ranges: Vec<EventRange> = Vec::new();
+    let mut newest: BTreeMap<TaskId, usize> = BTreeMap::new();
     for (_, found) in found {
         let Found::Event(entry) = found else { continue };
         if !filter.takes_workflow(Some(&entry.workflow)) {
             continue;
         }
         let (task_id, version) = (entry.event.task_id, entry.event.version);
-        let range = ranges.entry(task_id).or_insert(EventRange {
+        let last = newest.get(&task_id).and_then(|at| ranges.get_mut(*at));
+        if let Some(range) = last.filter(|range| range.to + 1 == version) {
+            range.to = version;
+            continue;
+        }
+        newest.insert(task_id, ranges.len());
+        ranges.push(EventRange {
             task_id,
             from: version,
             to: version,
         });
-        range.to = version;
     }
-    let ranges: Vec<EventRange> = ranges.into_values().collect();
     let read = store.events_of(&ranges).await?;
     let mut built = BTreeMap::new();
     for (range, read) in ranges.into_iter().zip(read) {
@@ -274,9 +317,6 @@ fn of_event(
     built: &BTreeMap<(TaskId, u64), NewMessage>,
     hide: &impl Fn(&mut StoredEvent),
 ) -> Result<Option<FeedItem>, FeedError> {
-    if !filter.takes_workflow(Some(&entry.workflow)) {
-        return Ok(None);
-    }
     let LogEntry {
         workflow,
         mut event,

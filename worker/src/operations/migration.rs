@@ -202,6 +202,7 @@ impl MigrationRequest {
         let filter = TaskFilter {
             workflow: Some(workflow.clone()),
             status: Some(status),
+            or_archived: false,
             step: self.step.clone(),
             labels: self.labels.clone(),
             after: self.after,

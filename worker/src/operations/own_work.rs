@@ -127,6 +127,7 @@ pub async fn own_history(
     let mut page = EventPage {
         events: Vec::new(),
         next_after: None,
+        archived: None,
     };
     let mut budget = Budget::of_a_page();
     let (mut number, mut read_after) = (0, 0);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use futures::{FutureExt, future::BoxFuture};
 use glyph_workflow_engine::{
     WorkflowSnapshot,
@@ -112,10 +113,36 @@ pub async fn history(
     after: u64,
     limit: u32,
 ) -> Result<EventPage, EventStoreError> {
-    let mut page = EventPage {
-        events: Vec::new(),
-        next_after: None,
-    };
+    let mut page = whole_page(store, task, after, limit).await?;
+    page.archived = archived_before(store, task, after, &page).await?;
+    Ok(page)
+}
+
+/// When the task was archived, if versions of a page are missing in the log.
+async fn archived_before(
+    store: &dyn Store,
+    task: TaskId,
+    after: u64,
+    page: &EventPage,
+) -> Result<Option<DateTime<Utc>>, EventStoreError> {
+    let mut versions = page
+        .events
+        .iter()
+        .map(|event| event.version)
+        .zip(after + 1..);
+    if versions.all(|(version, wanted)| version == wanted) {
+        return Ok(None);
+    }
+    Ok(store.archived(&[task]).await?.remove(&task))
+}
+
+async fn whole_page(
+    store: &dyn Store,
+    task: TaskId,
+    after: u64,
+    limit: u32,
+) -> Result<EventPage, EventStoreError> {
+    let mut page = EventPage::default();
     let mut budget = Budget::of_a_page();
     let mut read_after = after;
     loop {

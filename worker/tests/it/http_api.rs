@@ -2,6 +2,7 @@
 
 mod access;
 mod annotators;
+mod archived;
 mod backtests;
 mod browsers;
 mod claims;

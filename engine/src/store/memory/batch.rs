@@ -39,7 +39,7 @@ pub(super) async fn open(store: &MemoryStore, request: OpenRequest) -> OpenBatch
     let claimed_by_claimant = u32::try_from(claimed.count()).unwrap_or(u32::MAX);
     for (task, claimed) in request.tasks {
         let version = data.version(task);
-        let snapshot = if claimed == 0 {
+        let snapshot = if claimed == 0 || data.archived.contains_key(&task) {
             data.newest_snapshot(task)
         } else {
             None
@@ -160,7 +160,7 @@ impl Data {
             if let Some(row) = &write.task {
                 let events = write.events.iter();
                 self.log
-                    .extend(events.map(|event| (row.workflow.clone(), event.clone())));
+                    .extend(events.map(|event| Some((row.workflow.clone(), event.clone()))));
             }
             self.streams.entry(task).or_default().extend(write.events);
         }

@@ -55,7 +55,13 @@ impl CommandLog for MemoryStore {
                 }
                 RecordedOutcome::Applied { .. } => false,
             })
-            .filter(|row| !data.dropped.contains(&row.command_id))
+            .filter(|row| {
+                if filter.not_exported {
+                    row.payload.is_some() && !data.exported.contains(&row.command_id)
+                } else {
+                    !data.dropped.contains(&row.command_id)
+                }
+            })
             .filter(|row| filter.task.is_none_or(|task| row.task_id == Some(task)))
             .filter(|row| of_workflow(row))
             .filter(|row| bound.is_none_or(|bound| bound.is_some_and(|bound| beyond(row, bound))))
@@ -85,5 +91,20 @@ impl CommandLog for MemoryStore {
             }
         }
         Ok(dropped)
+    }
+
+    async fn mark_exported(&self, ids: &[CommandId], _: &str) -> Result<u64, EventStoreError> {
+        let mut data = self.data();
+        let mut marked = 0;
+        for id in ids {
+            let rejected = data
+                .commands
+                .get(id)
+                .is_some_and(|row| matches!(row.outcome, RecordedOutcome::Rejected { .. }));
+            if rejected && data.exported.insert(*id) {
+                marked += 1;
+            }
+        }
+        Ok(marked)
     }
 }

@@ -99,13 +99,18 @@ pub(super) fn lock(data: &Mutex<Data>) -> MutexGuard<'_, Data> {
 #[derive(Default)]
 pub(super) struct Data {
     pub(super) streams: BTreeMap<TaskId, Vec<StoredEvent>>,
-    /// All events in order of commit, with the workflow of each: entry `n` is element `n - 1`.
-    pub(super) log: Vec<(WorkflowId, StoredEvent)>,
+    /// All events in order of commit, with the workflow of each: entry `n` is element `n - 1`. Those
+    /// that are in an archive alone are none.
+    pub(super) log: Vec<Option<(WorkflowId, StoredEvent)>>,
+    /// The last states of archived tasks.
+    pub(super) archived: HashMap<TaskId, WorkflowSnapshot>,
     pub(super) snapshots: HashMap<TaskId, BTreeMap<u64, WorkflowSnapshot>>,
     pub(super) tasks: BTreeMap<TaskId, TaskRow>,
     pub(super) commands: HashMap<CommandId, CommandRow>,
     /// Rejected commands that were taken out of the list.
     pub(super) dropped: HashSet<CommandId>,
+    /// Rejected commands that are marked as exported.
+    pub(super) exported: HashSet<CommandId>,
     pub(super) jobs: BTreeMap<Uuid, HeldJob>,
     pub(super) outbox: BTreeMap<i64, WaitingRow>,
     /// The last position assigned.

@@ -53,7 +53,11 @@ impl EventStore for MemoryStore {
         let page = PageSize::of(limit);
         let found = self.data().tail(task, after, page.rows_to_read() as usize);
         let (events, next_after) = page.cut(found, |event| event.version);
-        Ok(EventPage { events, next_after })
+        Ok(EventPage {
+            events,
+            next_after,
+            archived: None,
+        })
     }
 
     async fn read_log(

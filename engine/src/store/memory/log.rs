@@ -15,6 +15,7 @@ pub(super) fn entries(data: &Data, after: usize, limit: u32) -> Vec<LogEntry> {
     (1_i64..)
         .zip(&data.log)
         .skip(after)
+        .filter_map(|(entry, event)| Some((entry, event.as_ref()?)))
         .take(limit as usize)
         .map(|(entry, (workflow, event))| LogEntry {
             position: LogPosition { entry, position: 0 },
@@ -72,7 +73,9 @@ impl ReliabilityStore for MemoryStore {
             through: after,
             read: 0,
         };
-        for (entry, (workflow, event)) in (1_i64..).zip(&data.log).skip(skip).take(limit as usize) {
+        let rest = (1_i64..).zip(&data.log).skip(skip);
+        let rest = rest.filter_map(|(entry, event)| Some((entry, event.as_ref()?)));
+        for (entry, (workflow, event)) in rest.take(limit as usize) {
             page.read += 1;
             page.through = LogPosition { entry, position: 0 };
             let asked = filter.event_types.contains(&event.event.event_type());

@@ -12,6 +12,7 @@ mod operator_commands;
 mod outbox;
 mod projections;
 mod rebuild;
+mod retention;
 mod slots;
 mod streams;
 mod tasks;

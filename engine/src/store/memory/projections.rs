@@ -30,7 +30,11 @@ impl ProjectionStore for MemoryStore {
         let data = self.data();
         let (read, rows) = data.projections.get(name).cloned().unwrap_or_default();
         let entries = entries(&data, read, limit);
-        let settled = if read + entries.len() == data.log.len() {
+        // The last event of the log stays when its task is archived.
+        let through = entries.last().map_or(read, |last| {
+            usize::try_from(last.position.entry).unwrap_or(usize::MAX)
+        });
+        let settled = if through == data.log.len() {
             now
         } else {
             DateTime::UNIX_EPOCH

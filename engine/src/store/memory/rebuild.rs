@@ -71,11 +71,15 @@ impl Rebuild for MemoryStore {
             .into_iter()
             .map(|row| (row.version, row.state))
             .collect();
-        let found = data
-            .snapshots
-            .insert(id, snapshots.clone())
-            .unwrap_or_default();
-        let snapshots_changed = found != snapshots;
+        let found = data.snapshots.get(&id).cloned().unwrap_or_default();
+        // Older ones may have been deleted; loading needs the newest one.
+        let are_right = found
+            .iter()
+            .all(|(version, one)| snapshots.get(version) == Some(one));
+        let snapshots_changed = !are_right || found.last_key_value() != snapshots.last_key_value();
+        if snapshots_changed {
+            data.snapshots.insert(id, snapshots);
+        }
 
         let wanted: BTreeMap<_, _> = due.into_iter().map(|row| (row.id, row)).collect();
         let found = data

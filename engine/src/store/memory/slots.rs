@@ -79,7 +79,7 @@ impl SlotIndex for MemoryStore {
             whole: data.log.len() <= events as usize,
             ..PeopleSeen::default()
         };
-        for (_, event) in newest.filter(|(of, _)| of == workflow) {
+        for (_, event) in newest.flatten().filter(|(of, _)| of == workflow) {
             if let Some((step_id, roles)) = event.event.work_of() {
                 seen.steps.insert(step_id.clone());
                 seen.roles.extend(roles.iter().cloned());

@@ -7,7 +7,8 @@ impl Data {
     pub(super) fn version(&self, task: TaskId) -> u64 {
         self.streams
             .get(&task)
-            .map_or(0, |events| events.len() as u64)
+            .and_then(|events| events.last())
+            .map_or(0, |last| last.version)
     }
 
     /// At most `limit` events after a version.
@@ -21,7 +22,11 @@ impl Data {
             .collect()
     }
 
+    /// The newest snapshot; the last state of an archived task.
     pub(super) fn newest_snapshot(&self, task: TaskId) -> Option<WorkflowSnapshot> {
+        if let Some(archived) = self.archived.get(&task) {
+            return Some(archived.clone());
+        }
         self.snapshots.get(&task)?.values().next_back().cloned()
     }
 }

@@ -27,7 +27,10 @@ impl TaskIndex for MemoryStore {
                     .workflow
                     .as_ref()
                     .is_none_or(|workflow| row.workflow == *workflow)
-                && filter.status.is_none_or(|status| row.status == status)
+                && filter.status.is_none_or(|status| {
+                    row.status == status
+                        || (filter.or_archived && row.status == TaskStatus::Archived)
+                })
                 && filter
                     .step
                     .as_ref()

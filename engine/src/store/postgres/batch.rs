@@ -186,7 +186,10 @@ async fn lock_and_read(
     let under_locks = read_under_locks(conn, request).await?;
     let mut wanted = Wanted::default();
     for (task, claimed) in &request.tasks {
-        if heads.version(*task) > *claimed {
+        // The caller's state of an archived task may be from before.
+        if heads.is_archived(*task) {
+            wanted.add(*task, 0);
+        } else if heads.version(*task) > *claimed {
             wanted.add(*task, *claimed);
         }
     }

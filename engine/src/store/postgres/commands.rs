@@ -48,8 +48,10 @@ macro_rules! rejected {
               AND ($4::text IS NULL OR reason = $4)
               AND ($5::text IS NULL OR EXISTS (
                   SELECT FROM tasks t WHERE t.task_id = commands.task_id AND t.workflow = $5))
-              AND NOT EXISTS (
-                  SELECT FROM dropped_rejections d WHERE d.command_id = commands.command_id)
+              AND CASE WHEN $6 THEN payload IS NOT NULL AND NOT EXISTS (
+                  SELECT FROM exported_rejections x WHERE x.command_id = commands.command_id)
+              ELSE NOT EXISTS (
+                  SELECT FROM dropped_rejections d WHERE d.command_id = commands.command_id) END
             ORDER BY decided_at ",
             $order,
             ", command_id ",
@@ -64,6 +66,12 @@ const REJECTED_OLDEST: &str = rejected!(">", "ASC");
 
 const DROP: &str = "
     INSERT INTO dropped_rejections (command_id, actor)
+    SELECT command_id, $2 FROM commands WHERE command_id = ANY ($1) AND outcome = 'rejected'
+    ON CONFLICT (command_id) DO NOTHING
+    RETURNING command_id";
+
+const MARK_EXPORTED: &str = "
+    INSERT INTO exported_rejections (command_id, actor)
     SELECT command_id, $2 FROM commands WHERE command_id = ANY ($1) AND outcome = 'rejected'
     ON CONFLICT (command_id) DO NOTHING
     RETURNING command_id";
@@ -99,7 +107,8 @@ impl CommandLog for PgEventStore {
             .bind(after.map(|command| command.0))
             .bind(i64::from(page.rows_to_read()))
             .bind(filter.reason.clone())
-            .bind(filter.workflow.clone());
+            .bind(filter.workflow.clone())
+            .bind(filter.not_exported);
         let found = self.fetch(LONG_WORK_TIMEOUT, query, rows::command).await?;
         let (commands, next_after) = page.cut(found, |row| row.command_id);
         Ok(CommandPage {
@@ -113,5 +122,12 @@ impl CommandLog for PgEventStore {
         let query = sqlx::query(DROP).bind(ids).bind(actor.to_owned());
         let dropped = self.fetch(WORK_TIMEOUT, query, |_| Ok(())).await?;
         Ok(dropped.len() as u64)
+    }
+
+    async fn mark_exported(&self, ids: &[CommandId], actor: &str) -> Result<u64, EventStoreError> {
+        let ids: Vec<_> = ids.iter().map(|id| id.0).collect();
+        let query = sqlx::query(MARK_EXPORTED).bind(ids).bind(actor.to_owned());
+        let marked = self.fetch(WORK_TIMEOUT, query, |_| Ok(())).await?;
+        Ok(marked.len() as u64)
     }
 }

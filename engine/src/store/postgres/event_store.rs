@@ -63,7 +63,11 @@ impl EventStore for PgEventStore {
         let query = events_after(task, after, page.rows_to_read());
         let found = self.fetch(WORK_TIMEOUT, query, rows::event).await?;
         let (events, next_after) = page.cut(found, |event| event.version);
-        Ok(EventPage { events, next_after })
+        Ok(EventPage {
+            events,
+            next_after,
+            archived: None,
+        })
     }
 
     async fn read_log(

@@ -27,13 +27,14 @@ use crate::ids::TaskId;
 /// One global lock order. A separate statement, so that the next statement reads a snapshot taken
 /// under the locks.
 const LOCK_HEADS: &str = "
-    SELECT task_id, version FROM tasks WHERE task_id = ANY ($1) ORDER BY task_id FOR UPDATE";
+    SELECT task_id, version, status IS NOT DISTINCT FROM 'archived' AS archived
+    FROM tasks WHERE task_id = ANY ($1) ORDER BY task_id FOR UPDATE";
 
 /// For claims that do not wait: a task that another transaction is writing to is skipped, as if it
 /// did not exist.
 const LOCK_FREE_HEADS: &str = "
-    SELECT task_id, version FROM tasks WHERE task_id = ANY ($1) ORDER BY task_id
-    FOR UPDATE SKIP LOCKED";
+    SELECT task_id, version, status IS NOT DISTINCT FROM 'archived' AS archived
+    FROM tasks WHERE task_id = ANY ($1) ORDER BY task_id FOR UPDATE SKIP LOCKED";
 
 /// Heads that another transaction has locked now.
 const BLOCKED: &str = "
@@ -45,9 +46,16 @@ const BLOCKED: &str = "
 
 const VERSIONS: &str = "SELECT task_id, version FROM tasks WHERE task_id = ANY ($1)";
 
-/// The heads a batch has locked: their versions.
+/// A head under its lock.
+#[derive(Clone, Copy, Debug, Default)]
+struct Head {
+    version: u64,
+    archived: bool,
+}
+
+/// The heads a batch has locked.
 #[derive(Debug, Default)]
-pub(super) struct Heads(HashMap<TaskId, u64>);
+pub(super) struct Heads(HashMap<TaskId, Head>);
 
 impl Heads {
     /// Whether the stream has a head.
@@ -57,7 +65,12 @@ impl Heads {
 
     /// The version of a stream; 0 if it has no head.
     pub(super) fn version(&self, task: TaskId) -> u64 {
-        self.0.get(&task).copied().unwrap_or_default()
+        self.0.get(&task).map_or(0, |head| head.version)
+    }
+
+    /// Whether the task is archived.
+    pub(super) fn is_archived(&self, task: TaskId) -> bool {
+        self.0.get(&task).is_some_and(|head| head.archived)
     }
 }
 
@@ -74,9 +87,15 @@ pub(super) async fn lock(
         Some(Claimant { waits: true, .. }) | None => LOCK_HEADS,
     };
     let tasks: Vec<Uuid> = request.tasks.keys().map(|task| task.0).collect();
-    versions(conn, sqlx::query(sql).bind(tasks))
-        .await
-        .map(Heads)
+    let found = fetch(conn, sqlx::query(sql).bind(tasks), |row| {
+        let columns = Columns::of("tasks", row);
+        let head = Head {
+            version: columns.number("version")?,
+            archived: columns.flag("archived")?,
+        };
+        Ok((columns.task("task_id")?, head))
+    });
+    Ok(Heads(found.await?.into_iter().collect()))
 }
 
 /// New heads were inserted: all of them, or another batch has started one of the tasks since this

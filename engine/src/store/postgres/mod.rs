@@ -48,6 +48,7 @@ mod projections;
 mod query;
 mod rebuild;
 mod recent_log;
+mod retention;
 mod rows;
 mod session;
 mod slots;

@@ -13,7 +13,7 @@ use super::{
     },
     PgEventStore,
     connection::LONG_WORK_TIMEOUT,
-    query::{begin, commit_repeatable, execute, fetch, fetch_one, nth, scalar},
+    query::{PgQuery, begin, commit_repeatable, execute, fetch, fetch_one, nth, scalar},
     rows::{column, signed, snapshot_text, to_json},
     slots,
     tasks::task_columns,
@@ -144,10 +144,16 @@ async fn replace_task(conn: &mut PgConnection, task: &TaskRow) -> Result<bool, E
     if created == 0 && is_equal {
         return Ok(false);
     }
-    let query = sqlx::query(SET_TASK)
-        .bind(id)
-        .bind(last)
-        .bind(task.workflow.as_str())
+    execute(conn, set_task(task)?).await?;
+    Ok(true)
+}
+
+/// Sets the search row of a task that has a head.
+pub(super) fn set_task(task: &TaskRow) -> Result<PgQuery, EventStoreError> {
+    Ok(sqlx::query(SET_TASK)
+        .bind(task.task_id.0)
+        .bind(signed::<i64, _>(task.version)?)
+        .bind(task.workflow.to_string())
         .bind(signed::<i32, _>(task.revision)?)
         .bind(task.revision_id.0)
         .bind(task.status.as_str())
@@ -155,9 +161,7 @@ async fn replace_task(conn: &mut PgConnection, task: &TaskRow) -> Result<bool, E
         .bind(to_json(&task.labels)?)
         .bind(signed::<i32, _>(task.incidents)?)
         .bind(task.started_at)
-        .bind(task.updated_at);
-    execute(conn, query).await?;
-    Ok(true)
+        .bind(task.updated_at))
 }
 
 async fn replace_snapshots(
@@ -177,7 +181,13 @@ async fn replace_snapshots(
         Ok((nth(row, 0)?, content))
     })
     .await?;
-    if found.into_iter().collect::<BTreeMap<i64, _>>() == wanted {
+    // Older ones may have been deleted; loading needs the newest one.
+    let found: BTreeMap<i64, _> = found.into_iter().collect();
+    let newest = wanted.last_key_value();
+    let are_right = found
+        .iter()
+        .all(|(version, one)| wanted.get(version) == Some(one));
+    if are_right && found.last_key_value() == newest {
         return Ok(false);
     }
     execute(conn, sqlx::query(DELETE_SNAPSHOTS).bind(task.0)).await?;

@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
     super::{
         EventStoreError, SNAPSHOT_SCHEMA_VERSION,
+        retention::LastState,
         rows::{self, Columns},
     },
     query::{PgQuery, fetch},
@@ -39,31 +41,35 @@ macro_rules! event_columns {
 pub(super) use event_columns;
 
 /// The newest snapshot this build can read, for callers without a version, and the events after the
-/// snapshot or after the caller's version. One statement, so one point in time. Rows with a state
-/// are snapshots; the others are events.
+/// snapshot or after the caller's version; of an archived task what is left of it. One statement,
+/// so one point in time. Rows with a state are states; the others are events.
 const STREAMS: &str = concat!(
     "
     WITH wanted AS MATERIALIZED (
-        SELECT w.task_id, w.claimed, s.version, s.checksum, s.state::text AS state
+        SELECT w.task_id, w.claimed, s.version, s.checksum, coalesce(a.state, s.state)::text AS state,
+               a.archived_at
         FROM unnest($1::uuid[], $2::bigint[], $3::boolean[]) AS w (task_id, claimed, use_snapshot)
         LEFT JOIN LATERAL (
             SELECT version, checksum, state FROM workflow_snapshots
             WHERE task_id = w.task_id AND schema_version = $4 AND w.use_snapshot
             ORDER BY version DESC LIMIT 1
         ) s ON true
+        LEFT JOIN archived_tasks a ON a.task_id = w.task_id
     )
     SELECT w.task_id AS stream_id, w.version, NULL::uuid AS event_id, NULL AS event_type,
            NULL AS event_data, NULL AS metadata, NULL::timestamptz AS occurred_at, w.checksum,
-           w.state
-    FROM wanted w WHERE w.version IS NOT NULL
+           w.state, w.archived_at
+    FROM wanted w WHERE w.state IS NOT NULL
     UNION ALL
     SELECT * FROM (
         SELECT ",
     event_columns!("e"),
-    ", NULL::bytea, NULL
+    ", NULL::bytea, NULL, NULL::timestamptz
         FROM wanted w
         JOIN workflow_events e
-          ON e.stream_id = w.task_id AND e.version > greatest(w.claimed, coalesce(w.version, 0))
+          ON e.stream_id = w.task_id
+         AND e.version > CASE WHEN w.archived_at IS NULL
+                              THEN greatest(w.claimed, coalesce(w.version, 0)) ELSE 0 END
         ORDER BY e.stream_id, e.version
     ) tail"
 );
@@ -121,6 +127,7 @@ pub(super) async fn read_streams(
 enum Part {
     /// A snapshot; `None` if its checksum does not match.
     Snapshot(TaskId, Option<WorkflowSnapshot>),
+    Archived(TaskId, Box<LastState>, DateTime<Utc>),
     Event(StoredEvent),
 }
 
@@ -145,11 +152,16 @@ async fn read_into(
             return rows::event(row).map(Part::Event);
         }
         let task = columns.task("stream_id")?;
+        if columns.opt_time("archived_at")?.is_some() {
+            let (last, at) = rows::archived(&columns)?;
+            return Ok(Part::Archived(task, Box::new(last), at));
+        }
         Ok(Part::Snapshot(task, rows::snapshot(&columns, task)?))
     })
     .await?;
     let mut damaged = HashSet::new();
     let mut events = Vec::new();
+    let mut archived = Vec::new();
     for part in parts {
         match part {
             Part::Snapshot(task, Some(state)) => {
@@ -159,6 +171,7 @@ async fn read_into(
                 damaged.insert(task);
                 again.replay(task);
             }
+            Part::Archived(task, last, at) => archived.push((task, last, at)),
             Part::Event(event) => events.push(event),
         }
     }
@@ -166,6 +179,11 @@ async fn read_into(
     events.sort_by_key(|event| event.version);
     for event in events {
         streams.entry(event.task_id).or_default().tail.push(event);
+    }
+    for (task, last, at) in archived {
+        let stream = streams.entry(task).or_default();
+        let left = std::mem::take(&mut stream.tail);
+        stream.snapshot = Some(last.whole(&left, at));
     }
     Ok(again)
 }

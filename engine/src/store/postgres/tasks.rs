@@ -40,7 +40,7 @@ const TASKS: &str = concat!(
     FROM tasks
     WHERE ($1::uuid IS NULL OR task_id > $1)
       AND ($2::text IS NULL OR workflow = $2)
-      AND ($3::text IS NULL OR status = $3)
+      AND ($3::text IS NULL OR status = $3 OR ($7 AND status = 'archived'))
       AND ($4::text IS NULL
            OR (current_steps @> ARRAY[$4::text] AND status IN ('running', 'paused')))
       AND ($5::text IS NULL OR (labels @> $5::jsonb AND labels <> '{}'))
@@ -98,7 +98,8 @@ impl TaskIndex for PgEventStore {
             .bind(filter.status.map(TaskStatus::as_str))
             .bind(filter.step.as_deref())
             .bind(labels)
-            .bind(i64::from(page.rows_to_read()));
+            .bind(i64::from(page.rows_to_read()))
+            .bind(filter.or_archived);
         let found = self.fetch(LONG_WORK_TIMEOUT, query, rows::task).await?;
         let (tasks, next_after) = page.cut(found, |task| task.task_id);
         Ok(TaskPage { tasks, next_after })

@@ -128,9 +128,11 @@ async fn read_tasks(
     heads: &HashMap<TaskId, Head>,
 ) -> Result<HashMap<TaskId, OpenedTask>, EventStoreError> {
     let head = |task: &TaskId| heads.get(task).map_or(0, |head| head.version);
+    // The caller's state of an archived task may be from before.
+    let archived = |task: &TaskId| heads.get(task).is_some_and(|head| head.archived);
     let fresh: Vec<TaskId> = after
         .iter()
-        .filter(|(task, version)| **version == 0 && head(task) > 0)
+        .filter(|(task, version)| (**version == 0 && head(task) > 0) || archived(task))
         .map(|(task, _)| *task)
         .collect();
     let mut snapshots = streams::snapshots(connection, &fresh).await?;

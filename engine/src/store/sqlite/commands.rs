@@ -31,8 +31,10 @@ macro_rules! rejected {
               AND (?4 IS NULL OR reason = ?4)
               AND (?5 IS NULL OR EXISTS (
                   SELECT 1 FROM tasks AS t WHERE t.task_id = commands.task_id AND t.workflow = ?5))
-              AND NOT EXISTS (
-                  SELECT 1 FROM dropped_rejections AS d WHERE d.command_id = commands.command_id)
+              AND CASE WHEN ?6 THEN payload IS NOT NULL AND NOT EXISTS (
+                  SELECT 1 FROM exported_rejections AS x WHERE x.command_id = commands.command_id)
+              ELSE NOT EXISTS (
+                  SELECT 1 FROM dropped_rejections AS d WHERE d.command_id = commands.command_id) END
             ORDER BY decided_at ",
             $order,
             ", command_id ",
@@ -47,6 +49,13 @@ const REJECTED_OLDEST: &str = rejected!(">", "ASC");
 
 const DROP: &str = "
     INSERT INTO dropped_rejections (command_id, actor, dropped_at)
+    SELECT command_id, ?2, ?3 FROM commands
+    WHERE command_id IN (SELECT value FROM json_each(?1)) AND outcome = 'rejected'
+    ON CONFLICT (command_id) DO NOTHING
+    RETURNING command_id";
+
+const MARK_EXPORTED: &str = "
+    INSERT INTO exported_rejections (command_id, actor, exported_at)
     SELECT command_id, ?2, ?3 FROM commands
     WHERE command_id IN (SELECT value FROM json_each(?1)) AND outcome = 'rejected'
     ON CONFLICT (command_id) DO NOTHING
@@ -87,7 +96,8 @@ impl CommandLog for SqliteEventStore {
             .bind(after.map(|command| command.0.hyphenated()))
             .bind(page.rows_to_read())
             .bind(filter.reason.clone())
-            .bind(filter.workflow.clone());
+            .bind(filter.workflow.clone())
+            .bind(filter.not_exported);
         let found = self.fetch(query, rows::command).await?;
         let (commands, next_after) = page.cut(found, |row| row.command_id);
         Ok(CommandPage {
@@ -97,17 +107,33 @@ impl CommandLog for SqliteEventStore {
     }
 
     async fn drop_rejected(&self, ids: &[CommandId], actor: &str) -> Result<u64, EventStoreError> {
+        self.mark(DROP, ids, actor).await
+    }
+
+    async fn mark_exported(&self, ids: &[CommandId], actor: &str) -> Result<u64, EventStoreError> {
+        self.mark(MARK_EXPORTED, ids, actor).await
+    }
+}
+
+impl SqliteEventStore {
+    /// Marks commands by a statement that returns a row for each that was not marked yet.
+    async fn mark(
+        &self,
+        sql: &'static str,
+        ids: &[CommandId],
+        actor: &str,
+    ) -> Result<u64, EventStoreError> {
         let store = self.clone();
         let (ids, actor) = (texts(ids)?, plain(actor)?.to_owned());
         detached(async move {
             let mut tx = store.begin().await?;
-            let query = sqlx::query(DROP)
+            let query = sqlx::query(sql)
                 .bind(ids)
                 .bind(actor)
                 .bind(micros(store.now()));
-            let dropped = fetch(&mut *tx, query, |_| Ok(())).await?;
+            let marked = fetch(&mut *tx, query, |_| Ok(())).await?;
             commit(tx).await?;
-            Ok(dropped.len() as u64)
+            Ok(marked.len() as u64)
         })
         .await
     }

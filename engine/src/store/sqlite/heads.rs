@@ -14,7 +14,8 @@ use crate::ids::TaskId;
 
 /// `relay_only`: a message of the task waits that is not leased to the publisher.
 const HEADS: &str = "
-    SELECT r.value AS task_id, COALESCE(t.version, 0) AS version, EXISTS (
+    SELECT r.value AS task_id, COALESCE(t.version, 0) AS version,
+           COALESCE(t.status = 'archived', 0) AS archived, EXISTS (
         SELECT 1 FROM outbox AS o
         WHERE o.task_id = r.value
           AND (?2 IS NULL OR o.owner IS NOT ?2 OR o.leased_until <= ?3)
@@ -27,6 +28,8 @@ const HEADS: &str = "
 pub(super) struct Head {
     /// Its version; 0 if it does not exist.
     pub(super) version: u64,
+    /// Whether the task is archived.
+    pub(super) archived: bool,
     /// Whether its new messages go to the relay.
     pub(super) relay_only: bool,
 }
@@ -49,6 +52,7 @@ pub(super) async fn heads(
         let columns = Columns::of("tasks", row);
         let head = Head {
             version: columns.number("version")?,
+            archived: columns.flag("archived")?,
             relay_only: columns.flag("relay_only")?,
         };
         Ok((columns.task("task_id")?, head))

@@ -19,6 +19,7 @@ mod outbox;
 mod projections;
 mod query;
 mod rebuild;
+mod retention;
 mod rows;
 mod slots;
 mod streams;

@@ -23,6 +23,10 @@ const SNAPSHOTS: &str = "
         WHERE task_id = r.value AND schema_version = ?2
     )";
 
+const ARCHIVED: &str = "
+    SELECT a.task_id, a.archived_at, a.state
+    FROM json_each(?1) AS r CROSS JOIN archived_tasks AS a ON a.task_id = r.value";
+
 const TAILS: &str = "
     SELECT e.stream_id, e.version, e.event_id, e.event_type, e.event_data, e.metadata, e.occurred_at
     FROM json_each(?1) AS r
@@ -36,8 +40,8 @@ const STREAM: &str = "
     ORDER BY version
     LIMIT ?3";
 
-/// The newest snapshot of each task. If its checksum does not match, it is ignored and the stream
-/// replayed.
+/// The newest snapshot of each task; the last state of one that is archived. If the checksum of a
+/// snapshot does not match, it is ignored and the stream replayed.
 pub(super) async fn snapshots(
     connection: &mut SqliteConnection,
     tasks: &[TaskId],
@@ -49,7 +53,7 @@ pub(super) async fn snapshots(
     let query = sqlx::query(SNAPSHOTS)
         .bind(array(tasks)?)
         .bind(i64::from(SNAPSHOT_SCHEMA_VERSION));
-    let states = fetch(connection, query, |row| {
+    let states = fetch(&mut *connection, query, |row| {
         let columns = Columns::of("workflow_snapshots", row);
         let task = columns.task("task_id")?;
         Ok((task, rows::snapshot(&columns, task)?))
@@ -60,6 +64,19 @@ pub(super) async fn snapshots(
             .into_iter()
             .filter_map(|(task, state)| Some((task, state?))),
     );
+    let query = sqlx::query(ARCHIVED).bind(array(tasks)?);
+    let archived = fetch(&mut *connection, query, |row| {
+        let columns = Columns::of("archived_tasks", row);
+        Ok((columns.task("task_id")?, rows::archived(&columns)?))
+    });
+    let archived = archived.await?;
+    let from_start: Vec<_> = archived.iter().map(|(task, _)| (*task, 0)).collect();
+    let left = tails(connection, &from_start).await?;
+    for (task, (last, at)) in archived {
+        let first = left.partition_point(|event| event.task_id < task);
+        let after = left.partition_point(|event| event.task_id <= task);
+        found.insert(task, last.whole(&left[first..after], at));
+    }
     Ok(found)
 }
 

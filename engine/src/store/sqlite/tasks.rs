@@ -26,7 +26,7 @@ const TASKS: &str = "
     SELECT * FROM tasks AS t
     WHERE (?1 IS NULL OR t.task_id > ?1)
       AND (?2 IS NULL OR t.workflow = ?2)
-      AND (?3 IS NULL OR t.status = ?3)
+      AND (?3 IS NULL OR t.status = ?3 OR (?7 AND t.status = 'archived'))
       AND (?4 IS NULL OR (
           t.status IN ('running', 'paused')
           AND EXISTS (SELECT 1 FROM json_each(t.current_steps) WHERE value = ?4)
@@ -67,7 +67,8 @@ impl TaskIndex for SqliteEventStore {
             .bind(filter.status.map(TaskStatus::as_str))
             .bind(filter.step.as_deref())
             .bind(json(&filter.labels)?)
-            .bind(page.rows_to_read());
+            .bind(page.rows_to_read())
+            .bind(filter.or_archived);
         let found = self.fetch(query, rows::task).await?;
         let (tasks, next_after) = page.cut(found, |task| task.task_id);
         Ok(TaskPage { tasks, next_after })

@@ -8,6 +8,7 @@ mod operator_commands;
 mod outbox;
 mod projections;
 mod reliability;
+mod retention;
 mod slots;
 mod timers;
 mod workflows;
@@ -20,6 +21,7 @@ pub(super) use operator_commands::*;
 pub(super) use outbox::*;
 pub(super) use projections::*;
 pub(super) use reliability::*;
+pub(super) use retention::*;
 pub(super) use slots::*;
 pub(super) use timers::*;
 pub(super) use workflows::*;
@@ -92,6 +94,10 @@ macro_rules! for_each_case {
             what_is_derived_is_replaced_where_it_differs;
             the_events_of_one_workflow_are_found_in_the_log;
             a_model_is_kept_as_far_as_it_has_come;
+            an_archived_task_leaves_its_end_and_what_is_read_of_the_log;
+            what_an_archive_does_not_fit_is_left_as_it_is;
+            a_task_to_which_something_is_to_happen_is_not_archived;
+            leftovers_are_counted_and_deleted_page_by_page;
         }
     };
 }
