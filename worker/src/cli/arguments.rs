@@ -9,8 +9,8 @@ use super::{
     bench::BenchArgs, config::ConfigVerb, dead_letter::DeadLetterVerb, demo::DemoArgs,
     events::EventsVerb, goal::GoalVerb, job::JobVerb, labels::LabelsVerb, needs,
     outbox::OutboxVerb, output::Format, publish::PublishArgs, rebuild::RebuildArgs,
-    rejected::RejectedVerb, settings, task::TaskVerb, topology::TopologyVerb, worker::WorkerArgs,
-    workflow::WorkflowVerb,
+    rejected::RejectedVerb, retention::RetentionArgs, settings, task::TaskVerb,
+    topology::TopologyVerb, worker::WorkerArgs, workflow::WorkflowVerb,
 };
 use crate::settings::SettingsFlags;
 
@@ -98,6 +98,8 @@ pub enum Verb {
     Rebuild(RebuildArgs),
     /// Show how large each table of the database is
     Storage,
+    /// Delete what is of no further use, and archive tasks that have ended
+    Retention(RetentionArgs),
     /// Make a database that was restored to an earlier time fit to go on
     ///
     /// Stop every worker first. The log gets a new id, so that what happens anew has new ids for

@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::{
-    CliError, Output,
+    CliError, Output, bring_back,
     connect::Publisher,
     diagnostics::workflow_of,
     files::private_file,
@@ -58,6 +58,9 @@ importing a file again changes nothing. More is in docs/from-your-export.md.
 
 Ids and users that are no UUIDs become UUIDv5; `glyph help task id` has the rule.";
 
+/// What says how to read other files, which an archive says itself.
+const ARCHIVE_ALONE: [&str; 6] = ["workflow", "step", "format", "dry_run", "out", "skip_bad"];
+
 /// What to import.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = HELP)]
@@ -66,8 +69,16 @@ pub struct ImportArgs {
     /// The file
     file: PathBuf,
     /// Workflow id, id@revision or revision UUID; a file, too, with --dry-run or --out
-    #[arg(long, short, value_name = "WORKFLOW")]
-    workflow: String,
+    #[arg(
+        long,
+        short,
+        value_name = "WORKFLOW",
+        required_unless_present = "archive"
+    )]
+    workflow: Option<String>,
+    /// The file is an archive of `glyph retention`: bring its tasks back
+    #[arg(long, conflicts_with_all = ARCHIVE_ALONE)]
+    archive: bool,
     /// Step of the judgements [default: the entry step, or the only annotation step]
     #[arg(long, value_name = "ID")]
     step: Option<Slug>,
@@ -162,6 +173,11 @@ fn delimiter(text: &str) -> Result<u8, String> {
 }
 
 impl ImportArgs {
+    /// The workflow, which only an archive does without.
+    fn workflow(&self) -> &str {
+        self.workflow.as_deref().unwrap_or_default()
+    }
+
     fn mapping(&self) -> Mapping {
         Mapping {
             id_field: self.id_field.clone(),
@@ -293,6 +309,9 @@ pub(super) async fn run(
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
+    if args.archive {
+        return bring_back::run(&args.file, settings, output).await;
+    }
     let sends = !args.dry_run && args.out.is_none();
     if sends {
         settings.services()?;
@@ -363,18 +382,18 @@ async fn workflow(
     settings: &Settings,
     output: Output,
 ) -> Result<(WorkflowConfig, String), CliError> {
-    if !is_file(&args.workflow) {
-        let config = stored(&args.workflow, settings).await?;
-        return Ok((config, args.workflow.clone()));
+    if !is_file(args.workflow()) {
+        let config = stored(args.workflow(), settings).await?;
+        return Ok((config, args.workflow().to_owned()));
     }
     if sends {
         return Err(CliError::Usage(format!(
             "{} is a file, and tasks start in stored workflows; store it with `glyph workflow create`, \
              or only check against it with --dry-run or --out",
-            args.workflow
+            args.workflow()
         )));
     }
-    let config = workflow_of(Path::new(&args.workflow), output)?;
+    let config = workflow_of(Path::new(args.workflow()), output)?;
     let name = config.id.to_string();
     Ok((config, name))
 }

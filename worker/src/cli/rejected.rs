@@ -1,6 +1,10 @@
 //! `glyph rejected`: commands rejected by the state or the rules; their payload is kept.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Subcommand};
 use glyph_workflow_engine::{
@@ -18,6 +22,7 @@ use super::{
     edit::{EditArgs, edited},
     job::{ReplayArgs, create_and_follow},
     output::{Table, clipped, grouped},
+    retention::{new_file, unwritten},
     submit::{show_outcome, submit},
 };
 use crate::{
@@ -65,6 +70,12 @@ pub enum RejectedVerb {
     },
     /// Take rejected commands out of the list. Their ids stay known
     Drop(RejectedSelection),
+    /// Write rejected commands that were not exported yet to a file, payload and all, and mark them:
+    /// `glyph retention --rejected-payloads` deletes the payloads of those alone
+    Export {
+        /// The file, of JSON lines; it must not exist
+        file: PathBuf,
+    },
 }
 
 /// Which rejected commands, by what they are.
@@ -231,6 +242,7 @@ pub(super) async fn run(
             let spec = replay.spec(JobKind::ReplayRejected, selection.selection());
             create_and_follow(&*store, &spec, &replay, output).await?;
         }
+        RejectedVerb::Export { file } => export(&*store, &file, output).await?,
         RejectedVerb::Drop(selection) => {
             selection.check()?;
             let (actor, mut dropped) = (account::actor(), 0);
@@ -250,6 +262,37 @@ pub(super) async fn run(
             });
         }
     }
+    Ok(())
+}
+
+/// Writes page by page; a page is on the disk before it is marked.
+async fn export(store: &dyn Store, path: &Path, output: Output) -> Result<(), CliError> {
+    let filter = RejectedFilter {
+        not_exported: true,
+        oldest_first: true,
+        ..RejectedFilter::default()
+    };
+    let failed = |error: io::Error| unwritten(path, &error);
+    let mut file = BufWriter::new(new_file(path)?);
+    let (actor, mut exported, mut after) = (account::actor(), 0, None);
+    loop {
+        let page = store.rejected(&filter, after, PAGE_MAX).await?;
+        for row in &page.commands {
+            let line = serde_json::to_string(row).map_err(|error| failed(error.into()))?;
+            writeln!(file, "{line}").map_err(failed)?;
+        }
+        file.flush().map_err(failed)?;
+        file.get_ref().sync_data().map_err(failed)?;
+        let ids: Vec<CommandId> = page.commands.iter().map(|row| row.command_id).collect();
+        exported += store.mark_exported(&ids, &actor).await?;
+        match page.next_after {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    output.result(&json!({"exported": exported, "file": path}), || {
+        format!("{} written to {}", grouped(exported), path.display())
+    });
     Ok(())
 }
 

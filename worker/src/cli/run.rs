@@ -9,7 +9,7 @@ use std::{
 use super::{
     Cli, CliError, Format, Output, annotator, arguments::Verb, assignment, backtest, bench, config,
     dead_letter, demo, events, goal, job, labels, migrate, outbox, output::note_failure, publish,
-    rebuild, rejected, restore, settings, storage, task, topology, worker, workflow,
+    rebuild, rejected, restore, retention, settings, storage, task, topology, worker, workflow,
 };
 use crate::{settings::Settings, telemetry};
 
@@ -99,6 +99,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Verb::Assignment(verb) => assignment::run(verb, &settings, output).await,
         Verb::Goal(verb) => goal::run(verb, &settings, output).await,
         Verb::Rebuild(args) => rebuild::run(args, &settings, output).await,
+        Verb::Retention(args) => retention::run(args, &settings, output).await,
         Verb::Restore => restore::run(&settings, output).await,
         Verb::Storage => storage::run(&settings, output).await,
         Verb::Bench(args) => bench::run(args, settings, output).await,

@@ -6,6 +6,7 @@
 
 pub mod annotators;
 pub mod answers;
+pub mod archive;
 pub mod assignments;
 pub mod backtest;
 pub mod explain;

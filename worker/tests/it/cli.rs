@@ -2,6 +2,7 @@
 
 mod backtest;
 mod import;
+mod retention;
 
 use std::{
     io::Write,

@@ -24,6 +24,7 @@ mod pipeline;
 mod processes;
 mod rebuilt_messages;
 mod replay;
+mod retention;
 mod rights;
 mod schema_contract;
 mod services;

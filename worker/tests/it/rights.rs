@@ -187,6 +187,9 @@ const DUAL: &str = concat!(
 );
 const ID: &str = "00000000-0000-0000-0000-000000000001";
 
+/// A file that a verb makes.
+const EXPORTED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/exported.jsonl");
+
 /// Arguments for each verb that needs the database alone.
 const ARGUMENTS: &[(&str, &[&str])] = &[
     ("annotator list", &["--workflow", "sentiment-dual"]),
@@ -218,6 +221,7 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("outbox list", &[]),
     ("rebuild", &[]),
     ("rejected drop", &[ID]),
+    ("rejected export", &[EXPORTED]),
     ("rejected edit", &[ID, "--set", "step_id=a"]),
     ("rejected list", &[]),
     ("rejected replay", &[ID]),
@@ -284,6 +288,7 @@ async fn every_verb_gets_by_with_the_rights_that_its_help_names() {
             .to_url_lossy()
     };
     let (reader_url, worker_url) = (url(&reader), url(&worker));
+    let _ = fs::remove_file(EXPORTED);
     let arguments: BTreeMap<&str, &[&str]> = ARGUMENTS.iter().copied().collect();
     for (verb, need) in &verbs {
         let url = if need.starts_with("the database, SELECT alone") && verb != "task import" {
