@@ -280,12 +280,15 @@ pub(super) async fn supervise<S: Service>(
     loop {
         let ready = async {
             let link = Arc::new(Link::open(settings, S::ROLE).await?);
-            let prepared = match timeout(SETUP_TIMEOUT, service.prepare(&link)).await {
-                Ok(prepared) => prepared,
-                Err(_) => Err(BrokerError::Unconfirmed {
-                    action: format!("the preparations to {}", S::ROLE),
-                    seconds: SETUP_TIMEOUT.as_secs(),
-                }),
+            let prepared = tokio::select! {
+                prepared = timeout(SETUP_TIMEOUT, service.prepare(&link)) => {
+                    prepared.unwrap_or_else(|_| Err(BrokerError::Unconfirmed {
+                        action: format!("the preparations to {}", S::ROLE),
+                        seconds: SETUP_TIMEOUT.as_secs(),
+                    }))
+                }
+                // What was asked on a connection that has failed is not always answered.
+                lost = link.broken(state) => Err(lost),
             };
             match prepared {
                 Ok(session) => Ok((link, session)),
