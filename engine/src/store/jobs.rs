@@ -102,6 +102,7 @@ impl JobItemState {
     }
 
     /// Whether an item in this state is only counted.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(super) fn is_gone(self) -> bool {
         match self {
             Self::Succeeded | Self::Returned => true,
@@ -141,6 +142,7 @@ impl JobCounts {
     }
 
     /// Counts those whose state has changed.
+    #[cfg(any(feature = "postgres", feature = "sqlite"))]
     pub(super) fn change(&mut self, from: JobItemState, to: JobItemState, items: u64) {
         let left = self.of(from).saturating_sub(items);
         if left == 0 {
