@@ -127,7 +127,7 @@ class Deployment:
             events = ("step-completed", "transition-occurred")
             for queue in ("submission", "advance", "control", "dead", "deployment", *events, *ladder):
                 broker.channel.queue_delete(broker.named(queue))
-            for exchange in ("commands", "events", "dead"):
+            for exchange in ("commands", "events", "dead", *ladder):
                 broker.channel.exchange_delete(broker.named(exchange))
 
     # --- the database, each time on a new connection, so that an outage ends with the statement ---
