@@ -12,8 +12,9 @@ use super::{
     AnnotatorPause, CommandRow, Draft, EventRange, EventStoreError, FailedOutboxRow, GoalActionRow,
     GoalActionStatus, JobCounts, JobItem, JobItemState, JobRow, JobState, LogEntry, LogPosition,
     LoggedMessage, ModelCheckpoint, NewGoalAction, OutboxContent, OutboxRow, PeopleSeen,
-    RecordedOutcome, StepWithOpenSlots, TaskRow, Timer, TimerKind, UnconfirmedMessage,
-    WorkflowPause, WorkflowRow, retention::LastState,
+    RecordedOutcome, StepWithOpenSlots, TaskRow, Timer, TimerKind, UnconfirmedMessage, WholeEvent,
+    WorkflowPause, WorkflowRow,
+    retention::{EventPlace, LastState},
 };
 use crate::{
     config::WorkflowConfig,
@@ -590,6 +591,32 @@ pub(super) fn job(row: &impl Record) -> Result<JobRow, EventStoreError> {
         changed_at: columns.time("changed_at")?,
         counts: columns.json("counts")?,
     })
+}
+
+/// An event with all its columns.
+pub(super) fn whole_event(row: &impl Record) -> Result<WholeEvent, EventStoreError> {
+    let columns = Columns::of("workflow_events", row);
+    Ok(WholeEvent {
+        version: columns.number("version")?,
+        event_id: columns.uuid("event_id")?,
+        event_type: columns.string("event_type")?,
+        event_data: columns.raw_json("event_data")?,
+        metadata: columns.raw_json("metadata")?,
+        occurred_at: columns.time("occurred_at")?,
+        batch: columns.number("batch")?,
+        position: columns.number("position")?,
+    })
+}
+
+/// Where an event is, with its version.
+pub(super) fn event_place(row: &impl Record) -> Result<(u64, EventPlace), EventStoreError> {
+    let columns = Columns::of("workflow_events", row);
+    let place = EventPlace {
+        event_id: columns.uuid("event_id")?,
+        batch: columns.number("batch")?,
+        position: columns.number("position")?,
+    };
+    Ok((columns.number("version")?, place))
 }
 
 /// What is kept of how many items a job has.

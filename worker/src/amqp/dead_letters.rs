@@ -346,9 +346,7 @@ impl<'a> QueueReader<'a> {
                 let action = format!("a look at queue {}", self.queue);
                 self.settings.refused(&action, error)
             };
-            let qos = BasicQosOptions::default();
-            self.channel.basic_qos(1, qos).await.map_err(refused)?;
-            let mut probe = self.subscribe("probe").await.map_err(refused)?;
+            let mut probe = self.subscribe("probe", 1).await.map_err(refused)?;
             let (consumers, ready) = loop {
                 match self.look().await? {
                     (0, 0) => sleep(LOOK).await,
@@ -373,7 +371,10 @@ impl<'a> QueueReader<'a> {
             .await
     }
 
-    async fn subscribe(&self, name: &str) -> lapin::Result<Consumer> {
+    /// A consumer that is sent so many messages.
+    async fn subscribe(&self, name: &str, prefetch: u16) -> lapin::Result<Consumer> {
+        let qos = BasicQosOptions::default();
+        self.channel.basic_qos(prefetch, qos).await?;
         let (queue, options) = (self.queue.as_str().into(), BasicConsumeOptions::default());
         self.channel
             .basic_consume(queue, name.into(), options, FieldTable::default())
@@ -443,13 +444,9 @@ impl<'a> QueueReader<'a> {
                 let action = format!("reading queue {}", self.queue);
                 self.settings.refused(&action, error)
             };
-            let qos = BasicQosOptions::default();
             let prefetch = u16::try_from(wanted).unwrap_or(u16::MAX);
-            self.channel
-                .basic_qos(prefetch, qos)
-                .await
-                .map_err(refused)?;
-            let mut deliveries = self.subscribe(&consumer).await.map_err(refused)?;
+            let deliveries = self.subscribe(&consumer, prefetch).await;
+            let mut deliveries = deliveries.map_err(refused)?;
             let mut page = Page::with_capacity(wanted);
             while page.len() < wanted {
                 let Ok(next) = timeout(SILENCE, deliveries.next()).await else {

@@ -14,7 +14,7 @@ use super::{
     PgEventStore,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
     query::{begin, commit_repeatable, execute, fetch, fetch_optional},
-    rows::to_json,
+    rows::{column, to_json},
 };
 
 /// The columns of job `j`.
@@ -262,28 +262,24 @@ async fn settle(
     let (gone, kept): (Vec<_>, Vec<_>) = outcomes
         .into_iter()
         .partition(|outcome| outcome.state.is_gone());
-    let ordinals = |outcomes: &[JobItemOutcome]| -> Vec<i64> {
-        outcomes.iter().map(|outcome| outcome.ordinal).collect()
-    };
-    let states = |outcomes: &[JobItemOutcome]| -> Vec<&'static str> {
-        let states = outcomes.iter().map(|outcome| outcome.state.as_str());
-        states.collect()
-    };
-    let delete = sqlx::query(GONE)
-        .bind(id)
-        .bind(ordinals(&gone))
-        .bind(states(&gone));
-    let mut changed = fetch(conn, delete, rows::job_item_change).await?;
-    let update = sqlx::query(OUTCOMES)
-        .bind(id)
-        .bind(ordinals(&kept))
-        .bind(states(&kept))
-        .bind(
-            kept.into_iter()
-                .map(|outcome| outcome.detail)
-                .collect::<Vec<_>>(),
-        );
-    changed.extend(fetch(conn, update, rows::job_item_change).await?);
+    let ordinals = |outcomes: &[JobItemOutcome]| column(outcomes, |outcome| outcome.ordinal);
+    let states = |outcomes: &[JobItemOutcome]| column(outcomes, |outcome| outcome.state.as_str());
+    let mut changed = Vec::new();
+    if !gone.is_empty() {
+        let delete = sqlx::query(GONE)
+            .bind(id)
+            .bind(ordinals(&gone))
+            .bind(states(&gone));
+        changed = fetch(conn, delete, rows::job_item_change).await?;
+    }
+    if !kept.is_empty() {
+        let update = sqlx::query(OUTCOMES)
+            .bind(id)
+            .bind(ordinals(&kept))
+            .bind(states(&kept))
+            .bind(column(&kept, |outcome| outcome.detail.clone()));
+        changed.extend(fetch(conn, update, rows::job_item_change).await?);
+    }
     for (was, is) in changed {
         counts.change(was, is, 1);
     }

@@ -8,14 +8,13 @@ use std::collections::{HashMap, HashSet};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde_json::value::RawValue;
-use sqlx::{PgConnection, postgres::PgRow, raw_sql};
+use sqlx::{PgConnection, raw_sql};
 use uuid::Uuid;
 
 use super::{
     super::{
         BroughtBack, EventStoreError, Leftover, LeftoverPage, Retention, TaskIndex, ToArchive,
-        UnsuitableServer, WholeCommand, WholeEvent, WholeTask,
-        retention::EventPlace,
+        UnsuitableServer, WholeCommand, WholeTask,
         rows::{self, Columns},
     },
     PgEventStore,
@@ -262,7 +261,8 @@ impl Retention for PgEventStore {
         let (events, commands) = self
             .run(LONG_WORK_TIMEOUT, move |conn| {
                 Box::pin(async move {
-                    let events = fetch(conn, sqlx::query(EVENTS).bind(task.0), whole_event).await?;
+                    let events =
+                        fetch(conn, sqlx::query(EVENTS).bind(task.0), rows::whole_event).await?;
                     let query = sqlx::query(COMMANDS).bind(task.0);
                     Ok((events, fetch(conn, query, rows::command).await?))
                 })
@@ -316,20 +316,6 @@ impl Retention for PgEventStore {
         });
         Ok(found.await?.into_iter().collect())
     }
-}
-
-fn whole_event(row: &PgRow) -> Result<WholeEvent, EventStoreError> {
-    let columns = Columns::of("workflow_events", row);
-    Ok(WholeEvent {
-        version: columns.number("version")?,
-        event_id: columns.uuid("event_id")?,
-        event_type: columns.string("event_type")?,
-        event_data: columns.raw_json("event_data")?,
-        metadata: columns.raw_json("metadata")?,
-        occurred_at: columns.time("occurred_at")?,
-        batch: columns.number("batch")?,
-        position: columns.number("position")?,
-    })
 }
 
 async fn archive(
@@ -394,7 +380,7 @@ async fn bring_back(
     let Some((version, status)) = head.await? else {
         return Ok(BroughtBack::NotThere);
     };
-    let found = fetch(conn, sqlx::query(PLACES).bind(task), place).await?;
+    let found = fetch(conn, sqlx::query(PLACES).bind(task), rows::event_place).await?;
     if version != whole.task.version || !whole.has(found) {
         return Ok(BroughtBack::Another);
     }
@@ -407,16 +393,6 @@ async fn bring_back(
     execute(conn, set_task(&whole.task)?).await?;
     execute(conn, sqlx::query(FORGET_ARCHIVED).bind(task)).await?;
     Ok(BroughtBack::Restored)
-}
-
-fn place(row: &PgRow) -> Result<(u64, EventPlace), EventStoreError> {
-    let columns = Columns::of("workflow_events", row);
-    let place = EventPlace {
-        event_id: columns.uuid("event_id")?,
-        batch: columns.number("batch")?,
-        position: columns.number("position")?,
-    };
-    Ok((columns.number("version")?, place))
 }
 
 fn put_events(whole: &WholeTask) -> Result<PgQuery, EventStoreError> {

@@ -7,14 +7,13 @@ use std::collections::{HashMap, HashSet};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::SqliteConnection;
 use uuid::{Uuid, fmt::Hyphenated};
 
 use super::{
     super::{
         BroughtBack, EventStoreError, Leftover, LeftoverPage, Retention, TaskIndex, ToArchive,
-        WholeCommand, WholeEvent, WholeTask,
-        retention::EventPlace,
+        WholeCommand, WholeTask,
         rows::{self, Columns},
     },
     connection::{SqliteEventStore, commit, detached},
@@ -107,8 +106,9 @@ const STILL_ARCHIVABLE: &str = concat!(
     may_be_archived!()
 );
 
+/// This store has no batches.
 const EVENTS: &str = "
-    SELECT version, event_id, event_type, event_data, metadata, occurred_at, position
+    SELECT version, event_id, event_type, event_data, metadata, occurred_at, 0 AS batch, position
     FROM workflow_events WHERE stream_id = ?1 ORDER BY version";
 
 /// Those that caused its events, found by their ids, and those that were rejected.
@@ -148,7 +148,8 @@ const DELETE_SNAPSHOTS: &str = "
 const DELETE_DRAFTS: &str = "DELETE FROM drafts WHERE task_id IN (SELECT value FROM json_each(?1))";
 
 const HEAD: &str = "SELECT version, status FROM tasks WHERE task_id = ?1";
-const PLACES: &str = "SELECT version, event_id, position FROM workflow_events WHERE stream_id = ?1";
+const PLACES: &str =
+    "SELECT version, event_id, 0 AS batch, position FROM workflow_events WHERE stream_id = ?1";
 
 const PUT_EVENTS: &str = "
     INSERT INTO workflow_events
@@ -249,7 +250,7 @@ impl Retention for SqliteEventStore {
         let drafts = TaskIndex::drafts(self, task).await?;
         let id = task.0.hyphenated();
         let events = self
-            .fetch(sqlx::query(EVENTS).bind(id), whole_event)
+            .fetch(sqlx::query(EVENTS).bind(id), rows::whole_event)
             .await?;
         let commands = self.fetch(sqlx::query(COMMANDS).bind(id), rows::command);
         let commands = commands.await?.into_iter();
@@ -297,20 +298,6 @@ impl Retention for SqliteEventStore {
         });
         Ok(found.await?.into_iter().collect())
     }
-}
-
-fn whole_event(row: &SqliteRow) -> Result<WholeEvent, EventStoreError> {
-    let columns = Columns::of("workflow_events", row);
-    Ok(WholeEvent {
-        version: columns.number("version")?,
-        event_id: columns.uuid("event_id")?,
-        event_type: columns.string("event_type")?,
-        event_data: columns.raw_json("event_data")?,
-        metadata: columns.raw_json("metadata")?,
-        occurred_at: columns.time("occurred_at")?,
-        batch: 0,
-        position: columns.number("position")?,
-    })
 }
 
 async fn archive(
@@ -374,7 +361,12 @@ async fn bring_back(
     let Some((version, status)) = head.await? else {
         return Ok(BroughtBack::NotThere);
     };
-    let found = fetch(&mut *connection, sqlx::query(PLACES).bind(task), place).await?;
+    let found = fetch(
+        &mut *connection,
+        sqlx::query(PLACES).bind(task),
+        rows::event_place,
+    )
+    .await?;
     if version != whole.task.version || !whole.has(found) {
         return Ok(BroughtBack::Another);
     }
@@ -392,16 +384,6 @@ async fn bring_back(
     write::tasks(connection, std::iter::once(&whole.task)).await?;
     execute(connection, sqlx::query(FORGET_ARCHIVED).bind(task)).await?;
     Ok(BroughtBack::Restored)
-}
-
-fn place(row: &SqliteRow) -> Result<(u64, EventPlace), EventStoreError> {
-    let columns = Columns::of("workflow_events", row);
-    let place = EventPlace {
-        event_id: columns.uuid("event_id")?,
-        batch: 0,
-        position: columns.number("position")?,
-    };
-    Ok((columns.number("version")?, place))
 }
 
 fn events(whole: &WholeTask) -> Result<String, EventStoreError> {
