@@ -58,7 +58,6 @@ pub struct ArchiveWriter {
     file: BufWriter<File>,
     log: LogId,
     revisions: HashSet<RevisionId>,
-    bytes: u64,
 }
 
 impl ArchiveWriter {
@@ -68,7 +67,6 @@ impl ArchiveWriter {
             file: BufWriter::new(file),
             log,
             revisions: HashSet::new(),
-            bytes: 0,
         }
     }
 
@@ -114,7 +112,6 @@ impl ArchiveWriter {
         let mut text = serde_json::to_vec(&line)?;
         text.push(b'\n');
         self.file.write_all(&text)?;
-        self.bytes += text.len() as u64;
         Ok(text.len() as u64)
     }
 
@@ -126,11 +123,6 @@ impl ArchiveWriter {
     pub fn sync(&mut self) -> io::Result<()> {
         self.file.flush()?;
         self.file.get_ref().sync_data()
-    }
-
-    /// Bytes so far.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
     }
 }
 
