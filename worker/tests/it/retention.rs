@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    ops::RangeInclusive,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -93,6 +94,22 @@ fn work(n: u128) -> Vec<Value> {
         commands.push(submitted);
     }
     commands
+}
+
+/// Sends the work of tasks once they have started: what overtakes its start, in a queue of its own,
+/// would wait on the ladder.
+async fn send_work(services: &Services, tasks: RangeInclusive<u128>) {
+    let until = i64::try_from(*tasks.end()).unwrap();
+    let (starts, more): (Vec<_>, Vec<_>) = tasks
+        .flat_map(work)
+        .partition(|command| command["type"] == "start");
+    services.send(&starts).await;
+    eventually("tasks start", async || {
+        let started = services.count("SELECT count(*) FROM tasks").await;
+        (started == until).then_some(())
+    })
+    .await;
+    services.send(&more).await;
 }
 
 async fn json_of(mut command: Command) -> Value {
@@ -204,14 +221,10 @@ async fn what_is_archived_beside_a_worker_changes_no_result_and_comes_back_whole
     orchestrator.create_workflow(KEPT).await.unwrap();
     let mut worker = services.worker_process().spawn().unwrap();
     services.tap().await;
-    for n in 1..=20 {
-        services.send(&work(n)).await;
-    }
+    send_work(&services, 1..=20).await;
     ended(&services, 20).await;
     // The worker has other tasks at hand while those that have ended are archived.
-    for n in 21..=40 {
-        services.send(&work(n)).await;
-    }
+    send_work(&services, 21..=40).await;
     let folder = tempfile::tempdir().unwrap();
     let [first, second] = ["one", "two"].map(|name| folder.path().join(name));
     let report = json_of(archive(&services, &first)).await;
