@@ -19,7 +19,7 @@ use crate::{
     ids::{Slug, StepId, WorkflowId},
     quality::ComparedVisit,
     state::{ResultKind, StepResult},
-    store::{LogEntry, ProjectionRows},
+    store::{KEPT_EVENTS, LogEntry, ProjectionRows},
 };
 
 /// A late alert is cleared once the remaining work needs no more than this share of the time left.
@@ -212,8 +212,14 @@ impl GoalTracker {
 
     /// Folds the next event of the log. For an accepted annotation, `is_first` states whether its
     /// annotator had not yet submitted to that step of that task; for other events it is ignored.
+    ///
+    /// Events that go when their task is archived do not move the clock either: of events that
+    /// overlap in time, the later ones would be counted at another instant without them.
     pub fn apply(&mut self, entry: &LogEntry, is_first: bool) {
         let event = &entry.event;
+        if !KEPT_EVENTS.contains(&event.event.event_type()) {
+            return;
+        }
         self.advance(event.occurred_at);
         // A gold task measures its annotators; it does not count as output.
         if let WorkflowEvent::GoldScored {

@@ -479,6 +479,23 @@ fn a_goal_asks_for_as_much_confidence_as_it_says() {
     assert_eq!((goal.epoch, goal.completed_at), (2, Some(at(50))));
 }
 
+/// Events of two lanes overlap in time, and some of them go when their task is archived.
+#[test]
+fn what_goes_with_an_archived_task_moves_no_measurement() {
+    let quality = json!({"id": "good", "type": "quality", "metric": "agreement", "target": 0.5});
+    let mut log = vec![
+        agreed(1, 1, 1.0),
+        entry(2, 5, false, "workflow_resumed", json!({})),
+        agreed(3, 4, 1.0),
+    ];
+    let mut whole = Scenario::with(vec![definition(1, at(0), quality)]);
+    let mut archived = Scenario::with(whole.definitions.clone());
+    whole.step(&log, at(9), false);
+    log.remove(1);
+    archived.step(&log, at(9), false);
+    assert_eq!(whole.rows, archived.rows);
+}
+
 #[test]
 fn rows_of_means_are_made_anew() {
     let quality = json!({"id": "good", "type": "quality", "metric": "agreement", "target": 0.5});
