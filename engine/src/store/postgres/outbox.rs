@@ -55,19 +55,33 @@ const ENQUEUE: &str = "
     INSERT INTO outbox (task_id, message_id, bytes)
     SELECT task_id, message_id, bytes FROM said ORDER BY position";
 
-/// Rows that are not leased, if no older row of the task is leased to another publisher or waits
-/// for its next attempt. A locked row is being confirmed or released by its publisher; skip it.
+/// Rows that one statement of a claim looks at. Rows that are kept back cost a look at their task
+/// each, so a statement that looked at all of them would hold the lock for as long as they are many.
+const WINDOW_ROWS: i64 = 4096;
+
+/// The last row of a window; none if fewer rows are left.
+const WINDOW_END: &str =
+    "SELECT position FROM outbox WHERE position > $1 ORDER BY position OFFSET $2 - 1 LIMIT 1";
+
+/// Rows of a window that are not leased, if no older row of the task is leased to another publisher
+/// or waits for its next attempt. A locked row is being confirmed or released by its publisher; skip
+/// it. An older row before the window has had its turn: if the publisher did not get it then, it may
+/// have become free since, and nothing overtakes it.
 const CLAIM: &str = concat!(
     "
     WITH found AS (
         SELECT o.position, o.message_id, o.bytes FROM outbox o
-        WHERE (o.leased_until IS NULL OR o.leased_until <= statement_timestamp())
+        WHERE o.position > $5 AND o.position <= $6
+          AND (o.leased_until IS NULL OR o.leased_until <= statement_timestamp())
           AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= statement_timestamp())
           AND NOT EXISTS (
               SELECT FROM outbox older
               WHERE older.task_id = o.task_id AND older.position < o.position
                 AND ((older.owner <> $1 AND older.leased_until > statement_timestamp())
-                     OR older.next_attempt_at > statement_timestamp()))
+                     OR older.next_attempt_at > statement_timestamp()
+                     OR (older.position <= $5
+                         AND (older.owner = $1 AND older.leased_until > statement_timestamp())
+                             IS NOT TRUE)))
         ORDER BY o.position LIMIT $3
         FOR UPDATE OF o SKIP LOCKED
     ), free AS (
@@ -82,7 +96,8 @@ const CLAIM: &str = concat!(
     FROM free LEFT JOIN log_messages m ON m.message_id = free.message_id
     WHERE o.position = free.position
     RETURNING ",
-    outbox_columns!()
+    outbox_columns!(),
+    ", o.bytes"
 );
 
 /// Locked in order, because deleting several rows could otherwise deadlock with another deletion.
@@ -182,23 +197,42 @@ impl Outbox for PgEventStore {
         lease: Duration,
         limit: u32,
     ) -> Result<Vec<OutboxRow>, EventStoreError> {
-        let mut claimed = self
-            .run(WORK_TIMEOUT, move |conn| {
+        // What an earlier window has claimed stays claimed if a later one fails: `leased` tells it.
+        let (mut claimed, mut after) = (Vec::new(), 0);
+        let (mut rows_left, mut bytes_left) =
+            (i64::from(limit), signed::<i64, _>(CLAIM_BYTES_MAX)?);
+        while rows_left > 0 && bytes_left > 0 {
+            let query = sqlx::query(WINDOW_END).bind(after).bind(WINDOW_ROWS);
+            let end = self.fetch_optional(WORK_TIMEOUT, query, |row| nth::<i64>(row, 0));
+            let end = end.await?;
+            let found = self.run(WORK_TIMEOUT, move |conn| {
                 Box::pin(async move {
                     let mut tx = begin(conn).await?;
                     execute(&mut tx, sqlx::query(LOCK)).await?;
                     let query = sqlx::query(CLAIM)
                         .bind(publisher.0)
                         .bind(lease.as_secs_f64())
-                        .bind(i64::from(limit))
-                        .bind(signed::<i64, _>(CLAIM_BYTES_MAX)?);
-                    let claimed = fetch(&mut tx, query, rows::outbox).await?;
+                        .bind(rows_left)
+                        .bind(bytes_left)
+                        .bind(after)
+                        .bind(end.unwrap_or(i64::MAX));
+                    let claimed = fetch(&mut tx, query, |row| {
+                        Ok((rows::outbox(row)?, i64::from(nth::<i32>(row, 9)?)))
+                    });
+                    let claimed = claimed.await?;
                     // If this reply is lost, `leased` returns what was claimed.
                     commit_repeatable(tx).await?;
                     Ok(claimed)
                 })
-            })
-            .await?;
+            });
+            for (row, bytes) in found.await? {
+                rows_left -= 1;
+                bytes_left -= bytes;
+                claimed.push(row);
+            }
+            let Some(end) = end else { break };
+            after = end;
+        }
         // RETURNING guarantees no order.
         claimed.sort_by_key(|row| row.position);
         Ok(claimed)

@@ -8,8 +8,8 @@ use glyph_workflow_engine::{
     state::TaskStatus,
     store::{
         CommandLog, EventStore, EventStoreError, LogPosition, OpenBatch, OpenRequest, Outbox,
-        PgEventStore, PgSettings, Rebuild, SplitReason, TaskIndex, UnsuitableServer, Verdict,
-        WorkflowConfigStore,
+        OutboxRow, PgEventStore, PgSettings, Rebuild, SplitReason, TaskIndex, UnsuitableServer,
+        Verdict, WorkflowConfigStore,
     },
 };
 use serde_json::json;
@@ -468,6 +468,66 @@ async fn claims_at_once_do_not_split_a_task() {
     let free = "SELECT count(*) FROM outbox WHERE owner IS NULL";
     assert_eq!(fresh.ask::<i64>(free).await, 0);
     fresh.finish().await;
+}
+
+/// A claim looks at the outbox window by window. While it is between two windows, here held there by
+/// the lock that each of them takes, a row of an earlier window may become free.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_overtakes_a_row_that_becomes_free_during_a_claim() {
+    const LOCK: &str =
+        "SELECT pg_advisory_xact_lock(hashtextextended('glyph outbox ' || current_schema(), 0))";
+    const MANY: &str = "
+        INSERT INTO outbox (task_id, from_version, to_version, bytes, next_attempt_at)
+        SELECT gen_random_uuid(), 1, 1, 100, now() + interval '1 hour' FROM generate_series(1, 5000)";
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    let store = &fresh.store;
+    let (early, other) = (task("early"), task("other"));
+    append(store, early, None, started("flow", &[])).await;
+    let held = claim(store, "another").await;
+    raw_sql(MANY).execute(store.pool()).await.unwrap();
+    append(store, early, None, vec![annotated(json!(1))]).await;
+    append(store, other, None, started("flow", &[])).await;
+
+    let mut before = store.pool().begin().await.unwrap();
+    raw_sql(LOCK).execute(&mut *before).await.unwrap();
+    let relay = store.clone();
+    let claimed = tokio::spawn(async move { claim(&relay, "relay").await });
+    waiting(&fresh, 1).await;
+    // Whoever waits for the lock gets it in turn: this one between the two windows.
+    let mut between = store.pool().begin().await.unwrap();
+    let frees = format!(
+        "UPDATE outbox SET owner = NULL, leased_until = NULL WHERE position = {}",
+        held[0].position
+    );
+    let frees = tokio::spawn(async move {
+        raw_sql(LOCK).execute(&mut *between).await.unwrap();
+        raw_sql(AssertSqlSafe(frees))
+            .execute(&mut *between)
+            .await
+            .unwrap();
+        between.commit().await.unwrap();
+    });
+    waiting(&fresh, 2).await;
+    before.commit().await.unwrap();
+    frees.await.unwrap();
+
+    let tasks = |rows: &[OutboxRow]| {
+        rows.iter()
+            .map(|row| row.task_id.unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(tasks(&claimed.await.unwrap()), [other]);
+    assert_eq!(tasks(&claim(store, "relay").await), [early, early]);
+    fresh.finish().await;
+}
+
+async fn claim(store: &PgEventStore, by: &str) -> Vec<OutboxRow> {
+    store
+        .claim(publisher(by), Duration::from_mins(10), 100)
+        .await
+        .unwrap()
 }
 
 /// Both were opened before either of them was committed, and nothing of the second one is written:
