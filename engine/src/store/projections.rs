@@ -64,6 +64,8 @@ pub struct OpenProjection {
     pub log: LogId,
     /// The events, in the order of the log.
     pub entries: Vec<LogEntry>,
+    /// Whether [`entries`](Self::entries) ended at a bound of the page, so that more are waiting.
+    pub is_full: bool,
     /// Whether the projection starts at the beginning of the log.
     pub at_beginning: bool,
     /// The rows of the projection, by key.

@@ -21,7 +21,7 @@ use crate::{
     jobs::JobRunner,
     metrics::Metrics,
     pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
-    projections::{AgreementProjector, GoalProjector, GoldProjector, LabelsProjector},
+    projections::{AgreementProjector, GoalProjector, GoldProjector, LabelsProjector, Rounds},
     settings::{Services, Settings},
     timers::{ExternalHandlers, GoalActionRunner, PauseExpirer, TimerRunner},
     traces::Traces,
@@ -119,6 +119,7 @@ impl RunningWorker {
         let gold = GoldProjector::new(store(), messages()).with_failpoints(failpoints.clone());
         let labels = LabelsProjector::new(store(), orchestrator(), messages())
             .with_failpoints(failpoints.clone());
+        let rounds = Rounds::default();
         let goal_actions = GoalActionRunner::new(
             store(),
             orchestrator(),
@@ -145,10 +146,13 @@ impl RunningWorker {
             ("jobs", Box::pin(jobs)),
             ("timers", Box::pin(timers.run(stopping()))),
             ("ends of pauses", Box::pin(pauses.run(stopping()))),
-            ("goals", Box::pin(goals.run(stopping()))),
-            ("agreement", Box::pin(agreement.run(stopping()))),
-            ("gold", Box::pin(gold.run(stopping()))),
-            ("labels", Box::pin(labels.run(stopping()))),
+            ("goals", Box::pin(goals.run(rounds.clone(), stopping()))),
+            (
+                "agreement",
+                Box::pin(agreement.run(rounds.clone(), stopping())),
+            ),
+            ("gold", Box::pin(gold.run(rounds.clone(), stopping()))),
+            ("labels", Box::pin(labels.run(rounds.clone(), stopping()))),
             ("goal actions", Box::pin(goal_actions.run(stopping()))),
         ]
     }

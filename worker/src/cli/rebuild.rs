@@ -186,7 +186,7 @@ async fn recount_goals(store: &Arc<dyn Store>, settings: &Settings) -> Result<()
     store.reset_projection(GOALS).await?;
     let messages = settings.publish.messages();
     let projector = GoalProjector::new(Arc::clone(store), messages).without_progress();
-    while let PageOutcome::Read(_) = projector.step().await? {}
+    while let PageOutcome::Read { .. } = projector.step().await? {}
     Ok(())
 }
 
@@ -195,7 +195,7 @@ async fn measure_agreement(store: &Arc<dyn Store>, settings: &Settings) -> Resul
     store.reset_projection(agreement::PROJECTION).await?;
     let (messages, length) = (settings.publish.messages(), settings.agreement_window);
     let projector = AgreementProjector::new(Arc::clone(store), messages, length).silent();
-    while let PageOutcome::Read(_) = projector.step().await? {}
+    while let PageOutcome::Read { .. } = projector.step().await? {}
     Ok(())
 }
 
@@ -203,7 +203,7 @@ async fn measure_agreement(store: &Arc<dyn Store>, settings: &Settings) -> Resul
 async fn score_annotators(store: &Arc<dyn Store>, settings: &Settings) -> Result<(), CliError> {
     store.reset_projection(gold::PROJECTION).await?;
     let projector = GoldProjector::new(Arc::clone(store), settings.publish.messages());
-    while let PageOutcome::Read(_) = projector.step().await? {}
+    while let PageOutcome::Read { .. } = projector.step().await? {}
     Ok(())
 }
 
@@ -214,7 +214,7 @@ async fn count_labels(store: &Arc<dyn Store>, settings: &Settings) -> Result<(),
     let orchestrator = WorkflowOrchestrator::new(Arc::clone(store) as _, Arc::clone(store) as _);
     let messages = settings.publish.messages();
     let projector = LabelsProjector::new(Arc::clone(store), Arc::new(orchestrator), messages);
-    while let PageOutcome::Read(_) = projector.step().await? {}
+    while let PageOutcome::Read { .. } = projector.step().await? {}
     Ok(())
 }
 

@@ -16,7 +16,6 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use glyph_workflow_engine::{
-    limits::PAGE_MAX,
     quality::{AgreementProgress, ComparedVisit, Question, Window},
     store::{EventStoreError, LogEntry, NewMessage, ProjectionRows, ProjectionWrite, Store},
 };
@@ -25,7 +24,10 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::pace::{Follows, PageOutcome, commit, follow};
+use super::{
+    pace::{Follows, PageOutcome, STEP_EVENTS_MAX, commit, follow},
+    rounds::Rounds,
+};
 use crate::{failpoints::Failpoints, wire::CloudEventMessages};
 
 /// The projection's name in the table of checkpoints.
@@ -55,7 +57,7 @@ pub struct AgreementProjector {
 
 impl Follows for AgreementProjector {
     const NAME: &'static str = PROJECTION;
-    const POLL: Duration = Duration::from_secs(2);
+    const POLL: Duration = Duration::from_secs(1);
 
     async fn next(&self) -> Result<PageOutcome, EventStoreError> {
         self.step().await
@@ -103,23 +105,27 @@ impl AgreementProjector {
         self
     }
 
-    /// Runs until stopped.
-    pub async fn run(self, stopping: CancellationToken) {
-        follow(&self, &stopping).await;
+    /// Runs until stopped, in step with the other projections of `rounds`.
+    pub async fn run(self, rounds: Rounds, stopping: CancellationToken) {
+        follow(&self, &rounds, &stopping).await;
     }
 
     /// Processes at most one page of new log entries.
     pub async fn step(&self) -> Result<PageOutcome, EventStoreError> {
-        let Some(mut step) = self.store.open_projection(PROJECTION, PAGE_MAX).await? else {
+        let Some(mut step) = self
+            .store
+            .open_projection(PROJECTION, STEP_EVENTS_MAX)
+            .await?
+        else {
             return Ok(PageOutcome::Elsewhere);
         };
         let mut rows = std::mem::take(&mut step.rows);
-        let read = step.entries.len();
+        let outcome = PageOutcome::of(&step);
         if rows.values().any(|row| row["form"] != FORM) {
             drop(step);
             tracing::info!("agreement over time is made anew: its rows are of an earlier form");
             self.store.reset_projection(PROJECTION).await?;
-            return Ok(PageOutcome::Read(0));
+            return Ok(PageOutcome::MORE);
         }
         let mut changed = BTreeMap::new();
         if !self.fitted.load(Ordering::Relaxed) {
@@ -129,9 +135,9 @@ impl AgreementProjector {
             self.take_in(entry, &mut rows, &mut changed);
         }
         let messages = self.notify(&rows, &mut changed, step.now);
-        if read == 0 && changed.is_empty() {
+        if outcome == PageOutcome::CaughtUp && changed.is_empty() {
             self.fitted.store(true, Ordering::Relaxed);
-            return Ok(PageOutcome::CaughtUp);
+            return Ok(outcome);
         }
         let write = ProjectionWrite {
             rows: changed
@@ -143,10 +149,7 @@ impl AgreementProjector {
         };
         commit(step, write, &self.failpoints).await?;
         self.fitted.store(true, Ordering::Relaxed);
-        Ok(match read {
-            0 => PageOutcome::CaughtUp,
-            read => PageOutcome::Read(read),
-        })
+        Ok(outcome)
     }
 
     fn take_in(

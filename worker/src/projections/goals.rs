@@ -32,7 +32,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::pace::{Follows, PageOutcome, commit, follow};
+use super::{
+    pace::{Follows, PageOutcome, STEP_EVENTS_MAX, commit, follow},
+    rounds::Rounds,
+};
 use crate::{
     failpoints::Failpoints,
     wire::{CloudEventMessages, GoalReport, from_goals::ToldIn},
@@ -165,9 +168,9 @@ impl GoalProjector {
         self
     }
 
-    /// Runs until stopped.
-    pub async fn run(self, stopping: CancellationToken) {
-        follow(&self, &stopping).await;
+    /// Runs until stopped, in step with the other projections of `rounds`.
+    pub async fn run(self, rounds: Rounds, stopping: CancellationToken) {
+        follow(&self, &rounds, &stopping).await;
     }
 
     /// Folds at most one page of new log entries, and advances to the present.
@@ -176,7 +179,7 @@ impl GoalProjector {
             // There is nothing to count; the first goal will start from the beginning of the log.
             return Ok(PageOutcome::CaughtUp);
         }
-        let Some(mut step) = self.store.open_projection(GOALS, PAGE_MAX).await? else {
+        let Some(mut step) = self.store.open_projection(GOALS, STEP_EVENTS_MAX).await? else {
             return Ok(PageOutcome::Elsewhere);
         };
         // Read after the step was opened, so that they include all that was settled by then.
@@ -189,7 +192,7 @@ impl GoalProjector {
             drop(step);
             tracing::info!("a goal asks for more than was counted; all goals are made anew");
             self.store.reset_projection(GOALS).await?;
-            return Ok(PageOutcome::Read(0));
+            return Ok(PageOutcome::MORE);
         }
         let mut streams = Streams::default();
         for entry in &step.entries {
@@ -213,14 +216,11 @@ impl GoalProjector {
         for goal in found.goals.values() {
             self.report_progress(goal, &found.goals, &rows, told, &mut write);
         }
-        let read = step.entries.len();
-        if read > 0 || !write.rows.is_empty() {
+        let outcome = PageOutcome::of(&step);
+        if outcome != PageOutcome::CaughtUp || !write.rows.is_empty() {
             commit(step, write, &self.failpoints).await?;
         }
-        Ok(match read {
-            0 => PageOutcome::CaughtUp,
-            read => PageOutcome::Read(read),
-        })
+        Ok(outcome)
     }
 
     fn bring_about(

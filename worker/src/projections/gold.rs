@@ -39,7 +39,10 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::pace::{Follows, PageOutcome, fold_page, follow};
+use super::{
+    pace::{Follows, PageOutcome, fold_page, follow},
+    rounds::Rounds,
+};
 use crate::{
     failpoints::Failpoints,
     wire::{CloudEventMessages, data::AnnotatorFlagged},
@@ -75,9 +78,9 @@ impl GoldProjector {
         self
     }
 
-    /// Runs until stopped.
-    pub async fn run(self, stopping: CancellationToken) {
-        follow(&self, &stopping).await;
+    /// Runs until stopped, in step with the other projections of `rounds`.
+    pub async fn run(self, rounds: Rounds, stopping: CancellationToken) {
+        follow(&self, &rounds, &stopping).await;
     }
 
     /// Processes at most one page of new log entries.
@@ -387,7 +390,7 @@ pub async fn reliabilities(
 
 impl Follows for GoldProjector {
     const NAME: &'static str = PROJECTION;
-    const POLL: Duration = Duration::from_secs(2);
+    const POLL: Duration = Duration::from_secs(1);
 
     async fn next(&self) -> Result<PageOutcome, EventStoreError> {
         self.step().await

@@ -32,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     goals::read_goals,
     pace::{Follows, PageOutcome, commit, fold_page, follow},
+    rounds::Rounds,
 };
 use crate::{
     failpoints::Failpoints,
@@ -163,9 +164,9 @@ impl LabelsProjector {
         self
     }
 
-    /// Runs until stopped.
-    pub async fn run(self, stopping: CancellationToken) {
-        follow(&self, &stopping).await;
+    /// Runs until stopped, in step with the other projections of `rounds`.
+    pub async fn run(self, rounds: Rounds, stopping: CancellationToken) {
+        follow(&self, &rounds, &stopping).await;
     }
 
     /// Processes at most one page of new log entries, without looking back.
@@ -450,10 +451,16 @@ impl Follows for LabelsProjector {
     const POLL: Duration = Duration::from_secs(5);
 
     async fn next(&self) -> Result<PageOutcome, EventStoreError> {
-        match self.step().await? {
-            PageOutcome::CaughtUp if self.look().await? => Ok(PageOutcome::Read(1)),
-            outcome => Ok(outcome),
+        let outcome = self.step().await?;
+        let is_at_end = match outcome {
+            PageOutcome::Read { is_full } => !is_full,
+            PageOutcome::CaughtUp => true,
+            PageOutcome::Elsewhere => false,
+        };
+        if is_at_end && self.look().await? {
+            return Ok(PageOutcome::MORE);
         }
+        Ok(outcome)
     }
 }
 

@@ -5,9 +5,11 @@ mod goals;
 pub mod gold;
 pub mod labels;
 mod pace;
+mod rounds;
 
 pub use agreement::AgreementProjector;
 pub use goals::{GOALS, GoalProjector, find_goal, read_goals};
 pub use gold::GoldProjector;
 pub use labels::LabelsProjector;
 pub use pace::PageOutcome;
+pub use rounds::Rounds;

@@ -2,29 +2,50 @@
 
 use std::time::Duration;
 
-use glyph_workflow_engine::{
-    limits::PAGE_MAX,
-    store::{EventStoreError, LogEntry, OpenProjection, ProjectionRows, ProjectionWrite, Store},
+use glyph_workflow_engine::store::{
+    EventStoreError, LogEntry, OpenProjection, ProjectionRows, ProjectionWrite, Store,
 };
 use tokio_util::sync::CancellationToken;
 
+use super::rounds::Rounds;
 use crate::{
+    backoff::Backoff,
     failpoints::{CrashPoint, Failpoints},
-    poll::{Every, Found, poll},
     telemetry,
 };
+
+/// Events of one step: so many that reading and writing the rows costs little beside them.
+pub(super) const STEP_EVENTS_MAX: u32 = 2_500;
 
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PageOutcome {
-    /// The number of events that were read; there may be more.
-    Read(usize),
+    /// Events were read.
+    Read {
+        /// Whether more of them are waiting: the page was full.
+        is_full: bool,
+    },
     /// There was nothing new.
     CaughtUp,
     /// Another process is running the projection.
     Elsewhere,
+}
+
+impl PageOutcome {
+    /// The next step follows at once.
+    pub(super) const MORE: Self = Self::Read { is_full: true };
+
+    /// The result of a step that is committed.
+    pub(super) fn of(step: &OpenProjection) -> Self {
+        if step.entries.is_empty() {
+            return Self::CaughtUp;
+        }
+        Self::Read {
+            is_full: step.is_full,
+        }
+    }
 }
 
 /// A projection: state that is folded from the log, step by step.
@@ -38,21 +59,31 @@ pub(super) trait Follows: Sync {
     fn next(&self) -> impl Future<Output = Result<PageOutcome, EventStoreError>> + Send;
 }
 
-/// Follows the log until stopped.
-pub(super) async fn follow<P: Follows>(projection: &P, stopping: &CancellationToken) {
-    let every = Every {
-        idle: P::POLL,
-        longest: BACKOFF_MAX,
-    };
-    let look = || async {
-        let outcome = projection.next().await?;
-        Ok(Found::more_if(matches!(outcome, PageOutcome::Read(_))))
-    };
-    poll(every, stopping, look, |error: EventStoreError| {
-        let error = telemetry::chain(&error);
-        tracing::warn!(error, "{} could not follow the log; trying again", P::NAME);
-    })
-    .await;
+/// Follows the log until stopped, together with the other projections of `rounds`.
+pub(super) async fn follow<P: Follows>(
+    projection: &P,
+    rounds: &Rounds,
+    stopping: &CancellationToken,
+) {
+    let mut backoff = Backoff::new(P::POLL, BACKOFF_MAX);
+    let mut member = rounds.member();
+    while !stopping.is_cancelled() {
+        match projection.next().await {
+            Ok(outcome) => {
+                backoff.reset();
+                let more = outcome == PageOutcome::MORE;
+                let next = member.next(more, P::POLL);
+                stopping.run_until_cancelled(next).await;
+            }
+            Err(error) => {
+                let error = telemetry::chain(&error);
+                tracing::warn!(error, "{} could not follow the log; trying again", P::NAME);
+                member.leave();
+                let pause = tokio::time::sleep(backoff.next());
+                stopping.run_until_cancelled(pause).await;
+            }
+        }
+    }
 }
 
 /// Opens the projection `name` for at most one page of new log entries, folds them and the rows into
@@ -63,17 +94,17 @@ pub(super) async fn fold_page(
     failpoints: &Failpoints,
     fold: impl AsyncFnOnce(ProjectionRows, &[LogEntry]) -> Result<ProjectionWrite, EventStoreError>,
 ) -> Result<PageOutcome, EventStoreError> {
-    let Some(mut step) = store.open_projection(name, PAGE_MAX).await? else {
+    let Some(mut step) = store.open_projection(name, STEP_EVENTS_MAX).await? else {
         return Ok(PageOutcome::Elsewhere);
     };
-    let read = step.entries.len();
-    if read == 0 {
-        return Ok(PageOutcome::CaughtUp);
+    let outcome = PageOutcome::of(&step);
+    if outcome == PageOutcome::CaughtUp {
+        return Ok(outcome);
     }
     let rows = std::mem::take(&mut step.rows);
     let write = fold(rows, &step.entries).await?;
     commit(step, write, failpoints).await?;
-    Ok(PageOutcome::Read(read))
+    Ok(outcome)
 }
 
 /// Commits a step, passing the crash points of the tests.

@@ -115,7 +115,7 @@ fn at(seconds: i64) -> DateTime<Utc> {
 }
 
 async fn catch_up(projector: &AgreementProjector) {
-    while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
+    while let PageOutcome::Read { .. } = projector.step().await.unwrap() {}
 }
 
 /// The labels of two people on item `n`.

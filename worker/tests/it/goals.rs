@@ -79,7 +79,7 @@ impl Scenario {
 
     async fn project(&self) {
         let projector = self.projector();
-        while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
+        while let PageOutcome::Read { .. } = projector.step().await.unwrap() {}
     }
 
     /// Messages since the last call, by type.
@@ -177,7 +177,7 @@ async fn goals_are_told_of_once_and_their_actions_done_once() {
     let live = read_goals(&*scenario.store).await.unwrap();
     scenario.store.reset_projection(GOALS).await.unwrap();
     let projector = scenario.projector().without_progress();
-    while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
+    while let PageOutcome::Read { .. } = projector.step().await.unwrap() {}
     assert_eq!(read_goals(&*scenario.store).await.unwrap(), live);
     assert_eq!(scenario.said().await, counts(&[]));
     assert_eq!(runner.step().await.unwrap(), 0);

@@ -274,7 +274,7 @@ async fn goals_survive_every_crash() {
     let projector = GoalProjector::new(store, CloudEventMessages::default()).without_progress();
     // A transaction of another test may block the readers of the log.
     eventually("the log read again", || async {
-        while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
+        while let PageOutcome::Read { .. } = projector.step().await.unwrap() {}
         let again = read_goals(&services.store).await.unwrap();
         (again == live).then_some(())
     })

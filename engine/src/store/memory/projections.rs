@@ -44,6 +44,7 @@ impl ProjectionStore for MemoryStore {
             now,
             log: LogId::default(),
             settled,
+            is_full: settled < now,
             entries,
             at_beginning: read == 0,
             rows,

@@ -24,7 +24,7 @@ use super::{
     error::{TimedOut, classify, classify_commit, connection_survives},
     heads,
     operator_commands::pause_columns,
-    query::{execute, fetch_one, scalar},
+    query::{BEGIN_PLANNED_ONCE, execute, fetch_one, scalar},
     rows::JsonRow,
     slots::count_held,
     streams::{Wanted, read_streams},
@@ -162,9 +162,9 @@ async fn lock_and_read(
 ) -> Result<Opened, EventStoreError> {
     // In one round trip.
     let begin = match request.lock_wait {
-        None => "BEGIN".to_owned(),
+        None => BEGIN_PLANNED_ONCE.to_owned(),
         Some(wait) => format!(
-            "BEGIN; SET LOCAL lock_timeout = {}",
+            "{BEGIN_PLANNED_ONCE}; SET LOCAL lock_timeout = {}",
             wait.as_millis().max(1)
         ),
     };

@@ -1,7 +1,7 @@
 //! The log of all events, and the annotator models learned from it.
 
 use async_trait::async_trait;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
 use super::{
@@ -12,8 +12,9 @@ use super::{
     },
     PgEventStore,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
+    error::classify,
     query::{PgQuery, fetch, nth},
-    recent_log::RecentLog,
+    recent_log::{RecentLog, SizedEntry},
     streams::event_columns,
 };
 
@@ -28,7 +29,7 @@ macro_rules! events_of_log {
               WHERE has_events AND entry >= $1 ORDER BY entry, batch OFFSET 0) l
         CROSS JOIN LATERAL (
             SELECT * FROM workflow_events
-            WHERE batch = l.batch AND (l.entry > $1 OR position > $2)
+            WHERE batch = l.batch AND position > CASE WHEN l.entry = $1 THEN $2 ELSE -1 END
             ORDER BY position OFFSET 0) e
         ORDER BY l.entry, e.position LIMIT $3
     )"
@@ -45,7 +46,7 @@ const LOG: &str = concat!(
     "
     SELECT ",
     event_columns!("e"),
-    ", e.entry, e.position,
+    ", e.entry, e.position, e.bytes,
            coalesce(t.workflow, (
                SELECT first.event_data ->> 'workflow' FROM workflow_events first
                WHERE first.stream_id = e.stream_id AND first.version = 1
@@ -55,11 +56,10 @@ const LOG: &str = concat!(
                WHERE first.stream_id = e.stream_id AND first.version = 1
            )) AS started_at
     FROM (
-        SELECT e.*, sum(pg_column_size(e.event_data)) OVER (ORDER BY e.entry, e.position)
-                    - pg_column_size(e.event_data) AS before
-        FROM ",
+        SELECT e.*, sum(e.bytes) OVER (ORDER BY e.entry, e.position) - e.bytes AS before
+        FROM (SELECT e.*, pg_column_size(e.event_data) AS bytes FROM ",
     events_of_log!(),
-    " e
+    " e) e
     ) e
     LEFT JOIN tasks t ON t.task_id = e.stream_id
     WHERE e.before < $4
@@ -124,24 +124,48 @@ pub(super) async fn read_log(
     fetch(conn, page(after, limit), rows::log_entry).await
 }
 
+/// A page of the log.
+pub(super) struct Page {
+    /// Its events.
+    pub(super) entries: Vec<LogEntry>,
+    /// Whether it ended at a bound, so that more are waiting.
+    pub(super) is_full: bool,
+}
+
+impl Page {
+    fn of(read: Vec<SizedEntry>, limit: u32) -> Self {
+        let bytes: i64 = read.iter().map(|(_, bytes)| *bytes).sum();
+        Self {
+            is_full: read.len() >= limit as usize || bytes >= PAGE_BYTES_MAX,
+            entries: read.into_iter().map(|(entry, _)| entry).collect(),
+        }
+    }
+}
+
 /// Reads a page of the log, or what others have read of it a moment ago.
 pub(super) async fn read_recent_log(
     conn: &mut PgConnection,
     recent: &RecentLog,
     after: LogPosition,
     limit: u32,
-) -> Result<Vec<LogEntry>, EventStoreError> {
+) -> Result<Page, EventStoreError> {
     let known = recent.after(after, limit);
     if !known.is_empty() {
-        return Ok(known);
+        return Ok(Page::of(known, limit));
+    }
+    // One reads, and the others that came at the same time find it.
+    let _reading = recent.reading().await;
+    let known = recent.after(after, limit);
+    if !known.is_empty() {
+        return Ok(Page::of(known, limit));
     }
     let read = fetch(conn, page(after, limit), |row| {
-        let data = Columns::of("workflow_events", row).text("event_data")?;
-        Ok((rows::log_entry(row)?, data.len()))
+        let bytes: i32 = row.try_get("bytes").map_err(classify)?;
+        Ok((rows::log_entry(row)?, i64::from(bytes)))
     })
     .await?;
     recent.take(after, &read);
-    Ok(read.into_iter().map(|(entry, _)| entry).collect())
+    Ok(Page::of(read, limit))
 }
 
 fn page(after: LogPosition, limit: u32) -> PgQuery {

@@ -16,11 +16,15 @@ use super::{
     },
     PgEventStore,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT, detached, timed_out},
+    error::classify,
     goals,
-    log::read_recent_log,
+    log::{Page, read_recent_log},
     operator_commands::{Tables, operator_lock},
     outbox,
-    query::{begin, commit_repeatable, execute, fetch, fetch_one, fetch_optional, nth, scalar},
+    query::{
+        BEGIN_PLANNED_ONCE, begin, commit_repeatable, execute, fetch, fetch_one, fetch_optional,
+        nth, scalar,
+    },
     recent_log::RecentLog,
     rows::to_json,
 };
@@ -98,7 +102,10 @@ impl ProjectionStore for PgEventStore {
         // The caller works between two halves that cannot be cancelled. If the step is dropped in
         // between, the transaction rolls back and the step is repeated.
         detached(async move {
-            let tx = begin(&pool).await?;
+            let tx = pool
+                .begin_with(BEGIN_PLANNED_ONCE)
+                .await
+                .map_err(classify)?;
             match timeout(LONG_WORK_TIMEOUT, open(tx, name, &recent, limit)).await {
                 Ok(opened) => opened,
                 Err(_) => Err(timed_out(LONG_WORK_TIMEOUT)),
@@ -156,7 +163,7 @@ async fn open(
     })
     .await?;
     let is_quiet: bool = scalar(&mut tx, sqlx::query(QUIET)).await?;
-    let entries = read_recent_log(&mut tx, recent, after, limit).await?;
+    let Page { entries, is_full } = read_recent_log(&mut tx, recent, after, limit).await?;
     let last = entries.last().map_or(after, |entry| entry.position);
     let query = sqlx::query(MORE).bind(last.entry).bind(last.position);
     let has_more: bool = scalar(&mut tx, query).await?;
@@ -173,6 +180,7 @@ async fn open(
         log,
         settled,
         entries,
+        is_full,
         at_beginning: checkpoint.is_none(),
         rows: rows.into_iter().collect(),
         tx: Box::new(PgProjection { tx, name }),

@@ -13,30 +13,33 @@ use std::{
 use crate::{events::LogPosition, store::LogEntry};
 
 /// Events kept.
-const EVENTS_MAX: usize = 4_000;
-/// Bytes of their data kept.
-const BYTES_MAX: usize = 8 << 20;
+const EVENTS_MAX: usize = 6_000;
+/// Bytes of their data kept, as the database keeps them.
+const BYTES_MAX: i64 = 8 << 20;
 
 /// An event, and the bytes of its data.
-pub(super) type Sized = (LogEntry, usize);
+pub(super) type SizedEntry = (LogEntry, i64);
 
 /// The newest part of the log that was read.
 #[derive(Debug, Default)]
-pub(super) struct RecentLog(Mutex<Part>);
+pub(super) struct RecentLog {
+    part: Mutex<Part>,
+    reading: tokio::sync::Mutex<()>,
+}
 
 /// Everything of the log after one position and up to its last event.
 #[derive(Debug, Default)]
 struct Part {
     after: LogPosition,
-    events: VecDeque<Sized>,
-    bytes: usize,
+    events: VecDeque<SizedEntry>,
+    bytes: i64,
 }
 
 impl RecentLog {
     /// What is known after a position, at most `limit` events; empty where that is not known, or
     /// nothing is.
-    pub(super) fn after(&self, after: LogPosition, limit: u32) -> Vec<LogEntry> {
-        let part = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn after(&self, after: LogPosition, limit: u32) -> Vec<SizedEntry> {
+        let part = self.part.lock().unwrap_or_else(PoisonError::into_inner);
         if after < part.after {
             return Vec::new();
         }
@@ -44,12 +47,17 @@ impl RecentLog {
             .events
             .partition_point(|(entry, _)| entry.position <= after);
         let next = part.events.range(known..).take(limit as usize);
-        next.map(|(entry, _)| entry.clone()).collect()
+        next.cloned().collect()
+    }
+
+    /// Waits for the turn to read more.
+    pub(super) async fn reading(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.reading.lock().await
     }
 
     /// Takes in what was read after a position: all events from there to the last of them.
-    pub(super) fn take(&self, after: LogPosition, read: &[Sized]) {
-        let mut part = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn take(&self, after: LogPosition, read: &[SizedEntry]) {
+        let mut part = self.part.lock().unwrap_or_else(PoisonError::into_inner);
         let end = part
             .events
             .back()
@@ -95,7 +103,7 @@ mod tests {
         LogPosition { entry, position: 0 }
     }
 
-    fn read(entries: impl IntoIterator<Item = i64>) -> Vec<Sized> {
+    fn read(entries: impl IntoIterator<Item = i64>) -> Vec<SizedEntry> {
         let event = WorkflowEvent::WorkflowCompleted { output: json!(1) };
         let entry = |entry| LogEntry {
             position: at(entry),
@@ -118,7 +126,7 @@ mod tests {
 
     fn known(log: &RecentLog, after: i64) -> Vec<i64> {
         let found = log.after(at(after), 100).into_iter();
-        found.map(|entry| entry.position.entry).collect()
+        found.map(|(entry, _)| entry.position.entry).collect()
     }
 
     #[test]
@@ -154,9 +162,9 @@ mod tests {
         let many = i64::try_from(EVENTS_MAX).unwrap() + 2;
         log.take(at(0), &read(1..=many));
         assert!(known(&log, 1).is_empty());
-        assert_eq!(log.after(at(2), 1)[0].position, at(3));
-        let huge: Vec<Sized> = read([many + 1, many + 2]);
-        let huge: Vec<Sized> = huge
+        assert_eq!(log.after(at(2), 1)[0].0.position, at(3));
+        let huge: Vec<SizedEntry> = read([many + 1, many + 2]);
+        let huge: Vec<SizedEntry> = huge
             .into_iter()
             .map(|(entry, _)| (entry, BYTES_MAX))
             .collect();

@@ -81,6 +81,7 @@ async fn open(
         now,
         log,
         settled,
+        is_full: read.entry < last,
         entries,
         at_beginning: checkpoint.is_none(),
         rows: rows.into_iter().collect(),

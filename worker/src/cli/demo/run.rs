@@ -125,6 +125,6 @@ async fn play(settings: &Settings, output: Output) -> Result<Summary, CliError> 
         .await?;
     // The projection runs at its own pace; catch up, so that goals read next are complete.
     let goals = GoalProjector::new(Arc::clone(&people.store), settings.publish.messages());
-    while let PageOutcome::Read(_) = goals.step().await? {}
+    while let PageOutcome::Read { .. } = goals.step().await? {}
     Summary::of(&people, &items, seconds).await
 }

@@ -66,7 +66,7 @@ async fn gold_tasks_keep_their_share_of_claims_and_are_no_output() {
         "{claimed_gold} of {CLAIMS}"
     );
     let projector = GoalProjector::new(store, CloudEventMessages::default());
-    while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
+    while let PageOutcome::Read { .. } = projector.step().await.unwrap() {}
     let goals = server.get("/api/v1/goals").await;
     assert_eq!(
         goals.json["goals"][0]["current"],
@@ -147,7 +147,7 @@ goals: [{ id: sign-off, type: manual }]
     let start = json!({"workflow": "signed"});
     server.verb(Uuid::from_u128(1), "start", &start).await;
     let projector = GoalProjector::new(store, CloudEventMessages::default());
-    let count = async || while let PageOutcome::Read(_) = projector.step().await.unwrap() {};
+    let count = async || while let PageOutcome::Read { .. } = projector.step().await.unwrap() {};
     count().await;
     let complete = async |user: u128, key: u128| {
         let body = json!({"user_id": Uuid::from_u128(user)}).to_string();
@@ -187,7 +187,7 @@ workflow:
         }
     }
     let projector = AgreementProjector::new(store, CloudEventMessages::default(), 100);
-    while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
+    while let PageOutcome::Read { .. } = projector.step().await.unwrap() {}
     let all = server.get("/api/v1/agreement?workflow=pairs").await;
     let one = &all.json["agreement"][0];
     assert_eq!((&one["items"], &one["agreement"]), (&json!(2), &json!(0.5)));

@@ -117,13 +117,13 @@ impl Scene {
     }
 
     async fn follow(&self) {
-        while let PageOutcome::Read(_) = self.projector().step().await.unwrap() {}
+        while let PageOutcome::Read { .. } = self.projector().step().await.unwrap() {}
     }
 
     async fn count_goals(&self) {
         let store = Arc::clone(&self.store) as _;
         let projector = GoalProjector::new(store, CloudEventMessages::default());
-        while let PageOutcome::Read(_) = projector.step().await.unwrap() {}
+        while let PageOutcome::Read { .. } = projector.step().await.unwrap() {}
     }
 
     /// Looks back until nothing is due, each time with a projector that knows only what is stored,
