@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use sqlx::{PgConnection, Postgres};
+use sqlx::{Connection, PgConnection, Postgres};
 
 use super::{
     super::{
@@ -13,7 +13,8 @@ use super::{
     },
     PgEventStore,
     connection::WORK_TIMEOUT,
-    query::{begin, commit_repeatable, execute, fetch, fetch_one, nth},
+    error::classify,
+    query::{BEGIN_PLANNED_ONCE, begin, commit_repeatable, execute, fetch, fetch_one, nth},
     rows::{column, signed, try_column},
     streams::event_columns,
 };
@@ -57,7 +58,7 @@ const ENQUEUE: &str = "
 
 /// Rows that one statement of a claim looks at. Rows that are kept back cost a look at their task
 /// each, so a statement that looked at all of them would hold the lock for as long as they are many.
-const WINDOW_ROWS: i64 = 4096;
+const WINDOW_ROWS: i64 = 1024;
 
 /// The last row of a window; none if fewer rows are left.
 const WINDOW_END: &str =
@@ -207,7 +208,9 @@ impl Outbox for PgEventStore {
             let end = end.await?;
             let found = self.run(WORK_TIMEOUT, move |conn| {
                 Box::pin(async move {
-                    let mut tx = begin(conn).await?;
+                    // Otherwise the planner may compare each window with the whole table.
+                    let tx = conn.begin_with(BEGIN_PLANNED_ONCE).await;
+                    let mut tx = tx.map_err(classify)?;
                     execute(&mut tx, sqlx::query(LOCK)).await?;
                     let query = sqlx::query(CLAIM)
                         .bind(publisher.0)
