@@ -22,7 +22,7 @@ use super::{
     Api, NotTaken, Problem, REQUEST_TIMEOUT,
     auth::Caller,
     commands::{Person, name_person, with_key},
-    request::{CommandHeaders, Limited, Parameters},
+    request::{CommandHeaders, IGNORED, Limited, Parameters},
 };
 use crate::{
     operations::{
@@ -79,9 +79,6 @@ const REASON: &str = "x-glyph-reason";
 const PAUSED: &str = "annotator_paused";
 /// The person has claimed as many slots as a step allows.
 const AT_LIMIT: &str = "max_concurrent";
-
-/// The header that names the paths of the body that were ignored.
-const IGNORED: &str = "x-glyph-ignored";
 
 /// A claimed slot.
 #[derive(Serialize, JsonSchema)]

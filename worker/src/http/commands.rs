@@ -21,7 +21,7 @@ use super::{
     Api, Problem, REQUEST_TIMEOUT,
     auth::Caller,
     error::bad_value,
-    request::{CommandHeaders, IDEMPOTENCY_KEY, Limited, TaskPath},
+    request::{CommandHeaders, IDEMPOTENCY_KEY, IGNORED, Limited, TaskPath},
     tasks::state_response,
 };
 use crate::{
@@ -57,12 +57,13 @@ impl FromRequest<Api> for TaskRequest {
 }
 
 impl TaskRequest {
-    /// The command of the request, with the fields of the body completed by `complete`.
+    /// The command of the request, with the fields of the body completed by `complete`, and the
+    /// paths of fields that its type does not know.
     pub(super) fn read(
         &self,
         command_type: &'static str,
         complete: impl FnOnce(&mut Map<String, Value>) -> Result<(), Problem>,
-    ) -> Result<CommandEnvelope, Problem> {
+    ) -> Result<(CommandEnvelope, Vec<String>), Problem> {
         let request = CommandRequest {
             command_type,
             task_id: self.task,
@@ -71,9 +72,9 @@ impl TaskRequest {
             traceparent: self.headers.traceparent.as_deref(),
             body: &self.body,
         };
-        let mut envelope = read_request_with(&request, complete)?.envelope;
-        envelope.sender = self.caller.sender();
-        Ok(envelope)
+        let mut read = read_request_with(&request, complete)?;
+        read.envelope.sender = self.caller.sender();
+        Ok((read.envelope, read.ignored.paths))
     }
 }
 
@@ -84,7 +85,8 @@ pub(super) struct WorkResult {
     /// The new state of the task. To an annotator it says only that the work is recorded.
     #[serde(flatten)]
     result: ProcessResult,
-    /// Paths of the body that were ignored: an annotator's roles and skills are those of the token.
+    /// Paths of the body that were ignored: fields that the command does not know, and an annotator's
+    /// roles and skills, which are those of the token.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     ignored: Vec<String>,
 }
@@ -107,9 +109,17 @@ pub(super) async fn start(State(api): State<Api>, request: TaskRequest) -> Respo
     let task = request.task.0;
     let key = request.headers.command_id;
     with_key(key, async {
-        run(&api, "start", Person::Unnamed, request).await?;
+        let result = run(&api, "start", Person::Unnamed, request).await?;
         let state = api.orchestrator.get_task_state(task).await?;
-        Ok(state_response(StatusCode::CREATED, state.snapshot()))
+        let mut response = state_response(StatusCode::CREATED, state.snapshot());
+        // The state has no room for what was ignored.
+        let ignored = ignored_of(&result).join(", ").escape_default().to_string();
+        if let Ok(paths) = HeaderValue::from_str(&ignored)
+            && !ignored.is_empty()
+        {
+            response.headers_mut().insert(IGNORED, paths);
+        }
+        Ok(response)
     })
     .await
 }
@@ -191,13 +201,16 @@ async fn run(
     request: TaskRequest,
 ) -> Result<Value, Problem> {
     let caller = request.caller.clone();
-    let mut ignored = Vec::new();
-    let command = request.read(command_type, |fields| {
-        ignored = name_person(fields, &caller, person)?;
+    let mut of_token = Vec::new();
+    let (command, mut ignored) = request.read(command_type, |fields| {
+        of_token = name_person(fields, &caller, person)?;
         Ok(())
     })?;
+    ignored.extend(of_token.into_iter().map(str::to_owned));
     let Some(user) = caller.annotator() else {
-        return submit_command(api, command).await;
+        let mut result = submit_command(api, command).await?;
+        tell_ignored(&mut result, ignored);
+        return Ok(result);
     };
     let step = command.command.step_id().map(str::to_owned);
     check_own_command(api, user, &caller.holder, &command.command).await?;
@@ -212,10 +225,22 @@ async fn run(
         "step_id": step,
         "reason": "recorded; how the task goes on is not shown to annotators",
     });
-    if !ignored.is_empty() {
-        result["ignored"] = ignored.into();
-    }
+    tell_ignored(&mut result, ignored);
     Ok(result)
+}
+
+/// What of the body was ignored, out of a result.
+fn ignored_of(result: &Value) -> Vec<String> {
+    let paths = result["ignored"].as_array().into_iter().flatten();
+    let paths = paths.filter_map(Value::as_str);
+    paths.map(str::to_owned).collect()
+}
+
+/// Adds to a result what of the body was ignored.
+pub(super) fn tell_ignored(result: &mut Value, ignored: Vec<String>) {
+    if let Some(fields) = result.as_object_mut().filter(|_| !ignored.is_empty()) {
+        fields.insert("ignored".to_owned(), ignored.into());
+    }
 }
 
 /// Executes a command and returns the result stored in the inbox.
@@ -403,6 +428,9 @@ pub(super) struct NextStep {
     /// Why a task failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// Paths of the body that were ignored: fields that the command does not know.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ignored: Vec<String>,
 }
 
 fn next_step(result: Value) -> Result<NextStep, Problem> {
@@ -413,6 +441,7 @@ fn next_step(result: Value) -> Result<NextStep, Problem> {
         status: None,
         output: None,
         error: None,
+        ignored: ignored_of(&result),
     };
     let result = serde_json::from_value(result).map_err(|error| {
         tracing::error!(%error, "a recorded result cannot be read");

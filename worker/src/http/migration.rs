@@ -7,7 +7,7 @@ use axum::{
 };
 use futures::future::join_all;
 use glyph_workflow_engine::{
-    command::{CommandEnvelope, Migrate, Outcome, ProcessResult},
+    command::{CommandEnvelope, Migrate, Outcome},
     ids::{CommandId, TaskId, WorkflowId},
 };
 use schemars::JsonSchema;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{
     Api, NotTaken, Problem, REQUEST_TIMEOUT,
     auth::Caller,
-    commands::{TaskRequest, submit_command, with_key},
+    commands::{TaskRequest, WorkResult, submit_command, tell_ignored, with_key},
     request::{CommandHeaders, Limited, Path},
 };
 use crate::operations::migration::{MigrationPage, MigrationRequest, TaskMigration, dry_run_id};
@@ -37,7 +37,7 @@ pub(super) struct MigrateBody {
 #[serde(untagged)]
 #[expect(dead_code, reason = "the schema of two answers")]
 pub(super) enum MigrateAnswer {
-    Result(ProcessResult),
+    Result(WorkResult),
     DryRun(TaskMigration),
 }
 
@@ -46,9 +46,9 @@ pub(super) async fn migrate_one(State(api): State<Api>, request: TaskRequest) ->
     let key = request.headers.command_id;
     with_key(key, async {
         let mut dry_run = false;
-        let command = request.read("migrate", |fields| {
-            dry_run = fields.get("dry_run") == Some(&Value::Bool(true));
-            if dry_run {
+        let (command, ignored) = request.read("migrate", |fields| {
+            if let Some(Value::Bool(asked)) = fields.get("dry_run") {
+                dry_run = *asked;
                 fields.remove("dry_run");
             }
             Ok(())
@@ -56,7 +56,9 @@ pub(super) async fn migrate_one(State(api): State<Api>, request: TaskRequest) ->
         Ok(if dry_run {
             Json(previewed(&api, request.task, command).await?).into_response()
         } else {
-            Json(submit_command(&api, command).await?).into_response()
+            let mut result = submit_command(&api, command).await?;
+            tell_ignored(&mut result, ignored);
+            Json(result).into_response()
         })
     })
     .await

@@ -20,6 +20,8 @@ use super::{Problem, auth::Caller, error::bad_parameter};
 
 /// Identifies the command; the same key again returns the first outcome.
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// The header that names the paths of the body that were ignored, where the answer has no room.
+pub(super) const IGNORED: &str = "x-glyph-ignored";
 /// Correlates messages and logs of one piece of work.
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -11,7 +11,7 @@ use axum::{
 };
 use glyph_workflow_engine::{
     command::{
-        Activity, Advance, Assign, Control, Pause, ProcessResult, Release, Start, Submission,
+        Activity, Advance, Assign, Control, Pause, Release, Start, Submission,
     },
     goals::GoalStatement,
     ids::{StepId, TaskId, UserId, WorkflowId},
@@ -425,28 +425,28 @@ fn command_operations() -> Vec<Operation> {
             commands::pause,
         )
         .summary("Pause a task, or one of its steps")
-        .answers::<ProcessResult>(200, result),
+        .answers::<WorkResult>(200, result),
         Operation::command::<Control, _>(
             "/api/v1/tasks/{task_id}/resume",
             "resume_task",
             commands::resume,
         )
         .summary("Resume a task, or one of its steps")
-        .answers::<ProcessResult>(200, result),
+        .answers::<WorkResult>(200, result),
         Operation::command::<Control, _>(
             "/api/v1/tasks/{task_id}/cancel",
             "cancel_task",
             commands::cancel,
         )
         .summary("Cancel a task")
-        .answers::<ProcessResult>(200, result),
+        .answers::<WorkResult>(200, result),
         Operation::command::<Control, _>(
             "/api/v1/tasks/{task_id}/retry",
             "retry_task",
             commands::retry,
         )
         .summary("Retry what failed and opened an incident")
-        .answers::<ProcessResult>(200, result),
+        .answers::<WorkResult>(200, result),
         Operation::command::<MigrateBody, _>(
             "/api/v1/tasks/{task_id}/migrate",
             "migrate_task",

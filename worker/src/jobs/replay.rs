@@ -268,7 +268,7 @@ impl Work<'_> {
                 fate,
                 reply: None,
             };
-            let (envelope, properties) = match kind {
+            let (envelope, asked) = match kind {
                 JobKind::ReplayDeadLetters => {
                     // The body is kept until the outcome is recorded: it may have to go back.
                     let letter = match Letter::from_stored(&item.properties, item.body.clone()) {
@@ -277,7 +277,7 @@ impl Work<'_> {
                     };
                     let properties = letter.command_properties();
                     match read_delivery(&item.body, &properties) {
-                        Ok(read) => (read.envelope, Some(properties)),
+                        Ok(read) => (read.envelope, Some((properties, read.ignored.paths))),
                         Err(error) => {
                             let fate = Fate::of_unreadable(&error);
                             return unreadable(item, fate);
@@ -311,10 +311,10 @@ impl Work<'_> {
                 Fate::Dead { reason, .. } => Some(*reason),
                 Fate::Succeeded | Fate::Rejected(_) | Fate::Later(_) | Fate::Stopped => None,
             };
-            let reply = properties
+            let reply = asked
                 .filter(|_| !matches!(fate, Fate::Later(_)))
-                .and_then(|properties| {
-                    let reply = CommandReply::of(id, &outcome, dead);
+                .and_then(|(properties, ignored)| {
+                    let reply = CommandReply::of(id, &outcome, dead, ignored);
                     reply_publication(&properties, &reply, chrono::Utc::now())
                 });
             Tried { item, fate, reply }

@@ -289,6 +289,7 @@ impl PipelineHandle {
         let incoming = Incoming::Job(Job {
             envelope,
             origin,
+            ignored: Vec::new(),
             received_at: Instant::now(),
             span: CommandSpan::default(),
         });

@@ -16,9 +16,9 @@ pub(super) async fn run(
     while let Some(delivery) = source.next().await {
         metrics.commands_held(1);
         let receipt = delivery.receipt;
-        let (incoming, unknown_fields) = Incoming::read(delivery);
-        if unknown_fields > 0 {
-            metrics.unknown_fields(unknown_fields);
+        let (incoming, ignored) = Incoming::read(delivery);
+        if ignored > 0 {
+            metrics.unknown_fields(ignored);
         }
         let lane = incoming.lane(lanes.len());
         // A full lane also blocks the others. That is rare: a lane's queue is longer than the

@@ -25,6 +25,8 @@ use crate::{
 pub(super) struct Job {
     pub(super) envelope: CommandEnvelope,
     pub(super) origin: Origin,
+    /// Paths of fields that its type does not know, for a reply.
+    pub(super) ignored: Vec<String>,
     pub(super) received_at: Instant,
     /// Starts when the lane takes the command.
     pub(super) span: CommandSpan,
@@ -52,7 +54,7 @@ pub(super) enum Incoming {
 }
 
 impl Incoming {
-    /// Reads a delivery; also returns how many of its fields are unknown.
+    /// Reads a delivery; also returns how many of its fields are ignored.
     pub(super) fn read(delivery: Delivery) -> (Self, u64) {
         let received_at = Instant::now();
         let read = read_delivery(&delivery.body, &delivery.properties);
@@ -63,10 +65,11 @@ impl Incoming {
                 let job = Job {
                     envelope: read.envelope,
                     origin,
+                    ignored: read.ignored.paths,
                     received_at,
                     span: CommandSpan::default(),
                 };
-                (Self::Job(job), read.unknown_fields)
+                (Self::Job(job), read.ignored.count)
             }
             Err(unreadable) => (
                 Self::Unreadable {
@@ -236,6 +239,7 @@ impl CommandCopy {
     pub(super) fn of_job(
         delivery: Delivery,
         envelope: &CommandEnvelope,
+        ignored: Vec<String>,
         outcome: &Outcome,
         cause: &CopyCause,
         received_at: Instant,
@@ -246,7 +250,8 @@ impl CommandCopy {
             // The command may still succeed; until then there is nothing to reply.
             CopyKind::Retry(..) => None,
             CopyKind::Dead(reason) => {
-                let reply = CommandReply::of(envelope.command_id, outcome, Some(reason.as_str()));
+                let id = envelope.command_id;
+                let reply = CommandReply::of(id, outcome, Some(reason.as_str()), ignored);
                 reply_publication(&delivery.properties, &reply, now)
             }
         };

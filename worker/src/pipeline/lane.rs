@@ -271,6 +271,7 @@ impl Lane {
         let Job {
             envelope,
             origin,
+            ignored,
             received_at,
             span,
         } = job;
@@ -294,13 +295,21 @@ impl Lane {
         };
         let properties = &delivery.properties;
         if let Some(cause) = CopyCause::of(&outcome, attempts_before(properties)) {
-            let copy = CommandCopy::of_job(delivery, &envelope, &outcome, &cause, received_at, now);
+            let copy = CommandCopy::of_job(
+                delivery,
+                &envelope,
+                ignored,
+                &outcome,
+                &cause,
+                received_at,
+                now,
+            );
             window.copies.push(copy);
             return None;
         }
         count(&outcome);
         if properties.reply_to.is_some() {
-            let reply = CommandReply::of(id, &outcome, None);
+            let reply = CommandReply::of(id, &outcome, None, ignored);
             window
                 .replies
                 .extend(reply_publication(properties, &reply, now));

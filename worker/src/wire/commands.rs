@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::{
     body::{parse, parse_or_empty, typed},
     bounds::{check_bounds, check_text},
-    known_fields::{keep_known, unknown_type},
+    known_fields::{IgnoredFields, keep_known, unknown_type},
     unreadable::{CommandFault, Unreadable, clip},
 };
 use crate::broker::Properties;
@@ -29,8 +29,8 @@ use crate::broker::Properties;
 pub struct ReadCommand {
     /// The command.
     pub envelope: CommandEnvelope,
-    /// The number of unknown fields; they were ignored.
-    pub unknown_fields: u64,
+    /// Fields that its type does not know.
+    pub ignored: IgnoredFields,
 }
 
 /// A command from HTTP or the CLI: type, task and id come from outside the body.
@@ -166,7 +166,7 @@ fn read_fields(
     outside: &OutsideFields<'_>,
 ) -> Result<ReadCommand, CommandFault> {
     refuse_dry_run(&fields, command_type)?;
-    let unknown_fields = keep_known(&mut fields, command_type)?;
+    let ignored = keep_known(&mut fields, command_type)?;
     let command = match command_type {
         "start" => Command::Start(typed::<Start>(fields)?),
         "submission" => Command::Submission(typed::<Submission>(fields)?),
@@ -197,7 +197,7 @@ fn read_fields(
     };
     Ok(ReadCommand {
         envelope,
-        unknown_fields,
+        ignored,
     })
 }
 
@@ -314,7 +314,9 @@ mod tests {
         );
         let other = read_delivery(text.as_bytes(), &Properties::default()).unwrap();
         assert_eq!(other.envelope.content_hash, plain.envelope.content_hash);
-        assert_eq!((plain.unknown_fields, other.unknown_fields), (0, 2));
+        assert_eq!(plain.ignored, IgnoredFields::default());
+        assert_eq!(other.ignored.count, 2);
+        assert_eq!(other.ignored.paths, ["extra", "annotation.mood"]);
         let changed = read(&with("/annotation/data", "label", json!("negative"))).unwrap();
         assert_ne!(changed.envelope.content_hash, plain.envelope.content_hash);
     }

@@ -13,6 +13,27 @@ use serde_json::{Map, Value};
 
 use super::unreadable::{CommandFault, clip};
 
+/// The paths of ignored fields that are kept to be told; of more only the number is known.
+const IGNORED_PATHS_MAX: usize = 16;
+
+/// The fields of a command that its type does not know. They change nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IgnoredFields {
+    /// How many there are.
+    pub count: u64,
+    /// Their paths, such as `annotation.lable`; the first sixteen.
+    pub paths: Vec<String>,
+}
+
+impl IgnoredFields {
+    fn note(&mut self, parent: &str, key: &str) {
+        self.count += 1;
+        if self.paths.len() < IGNORED_PATHS_MAX {
+            self.paths.push(format!("{parent}{}", clip(key)));
+        }
+    }
+}
+
 /// The names that a command type knows, from the schema of its struct.
 struct KnownFields {
     fields: BTreeSet<String>,
@@ -67,26 +88,28 @@ pub(super) fn command_schema(command_type: &str) -> Option<schemars::Schema> {
     })
 }
 
-/// Removes unknown fields (and counts them), and every null. An absent field and a null one are the
-/// same command, even if the field's type does not allow null.
+/// Removes unknown fields (and returns them), and every null. An absent field and a null one are
+/// the same command, even if the field's type does not allow null.
 pub(super) fn keep_known(
     fields: &mut Map<String, Value>,
     command_type: &str,
-) -> Result<u64, CommandFault> {
+) -> Result<IgnoredFields, CommandFault> {
     let known = KNOWN_FIELDS
         .get(command_type)
         .ok_or_else(|| unknown_type(command_type))?;
-    let mut unknown = 0;
-    let mut keep = |names: &BTreeSet<String>, key: &str, value: &Value| {
+    let mut ignored = IgnoredFields::default();
+    let mut keep = |names: &BTreeSet<String>, parent: &str, key: &str, value: &Value| {
         let is_known = names.contains(key);
-        unknown += u64::from(!is_known && key != "type" && key != "command_id");
+        if !is_known && key != "type" && key != "command_id" {
+            ignored.note(parent, key);
+        }
         is_known && !value.is_null()
     };
-    fields.retain(|key, value| keep(&known.fields, key, value));
+    fields.retain(|key, value| keep(&known.fields, "", key, value));
     if let Some(Value::Object(annotation)) = fields.get_mut("annotation") {
-        annotation.retain(|key, value| keep(&known.annotation, key, value));
+        annotation.retain(|key, value| keep(&known.annotation, "annotation.", key, value));
     }
-    Ok(unknown)
+    Ok(ignored)
 }
 
 pub(super) fn unknown_type(name: &str) -> CommandFault {

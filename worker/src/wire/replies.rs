@@ -25,6 +25,13 @@ pub struct CommandReply {
     /// The code of a rejection, or why the command is dead.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The same for people: what is wrong, where, and how to mend it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Paths of fields that the command's type does not know; they changed nothing. At most
+    /// sixteen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ignored: Vec<String>,
     /// The result of an applied command.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<ProcessResult>")]
@@ -37,15 +44,28 @@ pub struct CommandReply {
 
 impl CommandReply {
     /// The reply to a command that was decided or is dead; `dead_reason` is set if it is dead.
-    pub fn of(command_id: CommandId, outcome: &Outcome, dead_reason: Option<&str>) -> Self {
-        let (reason, result) = match outcome {
-            Outcome::Applied(result) => (None, serde_json::to_value(result).ok()),
-            Outcome::Duplicate(RecordedOutcome::Applied { result }) => (None, Some(result.clone())),
-            Outcome::Duplicate(RecordedOutcome::Rejected { reason, .. }) => {
-                (Some(reason.clone()), None)
+    /// `ignored` has the paths of its fields that its type does not know.
+    pub fn of(
+        command_id: CommandId,
+        outcome: &Outcome,
+        dead_reason: Option<&str>,
+        ignored: Vec<String>,
+    ) -> Self {
+        let dead = || dead_reason.map(str::to_owned);
+        let (reason, detail, result) = match outcome {
+            Outcome::Applied(result) => (None, None, serde_json::to_value(result).ok()),
+            Outcome::Duplicate(RecordedOutcome::Applied { result }) => {
+                (None, None, Some(result.clone()))
             }
-            Outcome::Rejected(rejection) => (Some(rejection.code.as_str().to_owned()), None),
-            Outcome::Undecided(_) | Outcome::Dead(_) => (dead_reason.map(str::to_owned), None),
+            Outcome::Duplicate(RecordedOutcome::Rejected { reason, detail }) => {
+                (Some(reason.clone()), Some(detail.clone()), None)
+            }
+            Outcome::Rejected(rejection) => {
+                let code = rejection.code.as_str().to_owned();
+                (Some(code), Some(rejection.detail.clone()), None)
+            }
+            Outcome::Undecided(undecided) => (dead(), Some(undecided.to_string()), None),
+            Outcome::Dead(why) => (dead(), Some(why.to_string()), None),
         };
         let outcome = if dead_reason.is_some() {
             "dead"
@@ -56,6 +76,8 @@ impl CommandReply {
             command_id: Some(command_id),
             outcome,
             reason,
+            detail,
+            ignored,
             result,
             result_bytes: None,
         }
@@ -67,6 +89,8 @@ impl CommandReply {
             command_id: unreadable.command_id,
             outcome: "dead",
             reason: Some(unreadable.code.as_str().to_owned()),
+            detail: Some(unreadable.error.clone()),
+            ignored: Vec::new(),
             result: None,
             result_bytes: None,
         }
@@ -84,6 +108,8 @@ impl CommandReply {
             command_id: self.command_id,
             outcome: self.outcome,
             reason: self.reason.clone(),
+            detail: self.detail.clone(),
+            ignored: self.ignored.clone(),
             result: None,
             result_bytes: Some(whole.len()),
         })
@@ -92,9 +118,52 @@ impl CommandReply {
 
 #[cfg(test)]
 mod tests {
+    use glyph_workflow_engine::command::{Dead, Rejection, RejectionCode};
     use serde_json::json;
+    use uuid::Uuid;
 
     use super::*;
+    use crate::wire::UnreadableCode;
+
+    #[test]
+    fn a_reply_says_what_is_wrong_and_what_was_ignored() {
+        let id = CommandId(Uuid::from_u128(1));
+        let rejected = |code, detail: &str| {
+            Outcome::Rejected(Rejection {
+                code,
+                detail: detail.to_owned(),
+            })
+        };
+        let told = |outcome: &Outcome, dead: Option<&str>, ignored: &[&str]| {
+            let ignored = ignored.iter().map(|path| (*path).to_owned()).collect();
+            serde_json::to_value(CommandReply::of(id, outcome, dead, ignored)).unwrap()
+        };
+        let surplus = told(
+            &rejected(RejectionCode::Surplus, "both slots are filled"),
+            None,
+            &["annotation.lable"],
+        );
+        assert_eq!(surplus["reason"], "surplus");
+        assert_eq!(surplus["detail"], "both slots are filled");
+        assert_eq!(surplus["ignored"], json!(["annotation.lable"]));
+        let recorded = RecordedOutcome::Rejected {
+            reason: "surplus".to_owned(),
+            detail: "both slots are filled".to_owned(),
+        };
+        let again = told(&Outcome::Duplicate(recorded), None, &[]);
+        assert_eq!(again["detail"], surplus["detail"]);
+        assert!(again.get("ignored").is_none());
+        let dead = Outcome::Dead(Dead::WorkflowNotFound("sentimnt".to_owned()));
+        let dead = told(&dead, Some("workflow_not_found"), &[]);
+        assert_eq!(dead["outcome"], "dead");
+        assert_eq!(dead["detail"], "no workflow `sentimnt`");
+        let unreadable = CommandReply::unreadable(&Unreadable {
+            code: UnreadableCode::Malformed,
+            error: "annotation: missing".to_owned(),
+            command_id: None,
+        });
+        assert_eq!(unreadable.detail.as_deref(), Some("annotation: missing"));
+    }
 
     #[test]
     fn a_result_that_is_too_large_is_left_out_and_its_size_told() {
@@ -102,6 +171,8 @@ mod tests {
             command_id: None,
             outcome: "applied",
             reason: None,
+            detail: None,
+            ignored: Vec::new(),
             result: Some(json!("x".repeat(len))),
             result_bytes: None,
         };

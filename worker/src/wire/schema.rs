@@ -42,11 +42,11 @@ pub fn schema_files() -> BTreeMap<String, String> {
         }
     }
     for kind in MessageType::ALL {
-        add(
-            kind.schema_path(),
-            &format!("Data of message `{kind}`"),
-            data_schema(*kind),
-        );
+        let mut schema = data_schema(*kind);
+        // Many kinds share a type, whose own description says what they have in common.
+        schema.insert("description".to_owned(), kind.about().into());
+        let title = format!("Data of message `{kind}`");
+        add(kind.schema_path(), &title, schema);
     }
     add(
         "messages/message.v1.json",
