@@ -244,13 +244,13 @@ async fn delete_exchange(link: &Link, name: &str) -> Result<(), BrokerError> {
 }
 
 /// An exchange or a queue, as it is to be.
-struct Object {
-    name: String,
-    kind: Kind,
-    arguments: FieldTable,
+pub(super) struct Object {
+    pub(super) name: String,
+    pub(super) kind: Kind,
+    pub(super) arguments: FieldTable,
 }
 
-enum Kind {
+pub(super) enum Kind {
     Exchange(ExchangeKind),
     /// A queue, with the exchanges and keys that it is bound to.
     Queue(Vec<(String, String)>),
@@ -271,7 +271,7 @@ fn exchange(name: &str) -> String {
 
 /// Every object, each after those that it names. What the commands exchange cannot route goes to
 /// the dead queue, so that queue comes first.
-fn objects(topology: &Topology) -> Vec<Object> {
+pub(super) fn objects(topology: &Topology) -> Vec<Object> {
     let exchange = |name: String, kind: ExchangeKind, arguments: FieldTable| Object {
         name,
         kind: Kind::Exchange(kind),

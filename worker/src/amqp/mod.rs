@@ -20,6 +20,7 @@
 //! TLS is rustls with the system's roots (`SSL_CERT_FILE` names others); the host name is checked.
 
 mod acks;
+mod asyncapi;
 mod connection;
 mod consumer;
 mod dead_letters;
@@ -32,6 +33,7 @@ mod tap;
 mod topology;
 mod upkeep;
 
+pub use asyncapi::asyncapi_document;
 pub use consumer::AmqpSource;
 pub use dead_letters::AmqpDeadLetters;
 pub use declare::{Declared, adopt_prefix, declare_topology, delete_topology};

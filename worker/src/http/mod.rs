@@ -24,6 +24,7 @@ mod openapi;
 mod operation;
 mod request;
 mod router;
+mod schemas;
 mod tasks;
 mod workflows;
 

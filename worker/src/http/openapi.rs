@@ -188,6 +188,10 @@ fn path_parameter(name: &str) -> Value {
             "A workflow id, `id@revision`, or a revision's UUID.",
             json!({"type": "string"}),
         ),
+        "folder" | "file" => (
+            "A part of a path that the list of schemas has.",
+            json!({"type": "string"}),
+        ),
         _ => ("", json!({"type": "string"})),
     };
     json!({"name": name, "in": "path", "required": true, "description": description, "schema": schema})

@@ -246,6 +246,20 @@ impl Operation {
         self
     }
 
+    /// Returns a document in YAML, which is not described further.
+    pub(super) fn answers_yaml(mut self, description: &'static str) -> Self {
+        let content = Content {
+            media_type: "application/yaml",
+            schema: |_| json_schema!({}),
+        };
+        self.answers.push(Answer {
+            status: 200,
+            description,
+            content: Some(content),
+        });
+        self
+    }
+
     /// Returns a status without a body.
     pub(super) fn answers_nothing(mut self, status: u16, description: &'static str) -> Self {
         self.answers.push(Answer {

@@ -10,9 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use glyph_workflow_engine::{
-    command::{
-        Activity, Advance, Assign, Control, Pause, Release, Start, Submission,
-    },
+    command::{Activity, Advance, Assign, Control, Pause, Release, Start, Submission},
     goals::GoalStatement,
     ids::{StepId, TaskId, UserId, WorkflowId},
     limits::PAGE_MAX,
@@ -43,7 +41,7 @@ use super::{
     openapi::ApiDocument,
     operation::Operation,
     request::{IDEMPOTENCY_KEY, PAGE_DEFAULT},
-    tasks,
+    schemas, tasks,
     tasks::SeenState,
     workflows,
     workflows::{OperatorResult, WorkflowList},
@@ -178,6 +176,7 @@ fn operations() -> Vec<Operation> {
             )
             .answers::<AgreementList>(200, "The agreement"),
     );
+    all.extend(schemas::operations());
     all.extend(log::operations());
     all.extend(health_operations());
     all.push(metrics_operation());

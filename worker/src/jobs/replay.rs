@@ -311,12 +311,12 @@ impl Work<'_> {
                 Fate::Dead { reason, .. } => Some(*reason),
                 Fate::Succeeded | Fate::Rejected(_) | Fate::Later(_) | Fate::Stopped => None,
             };
-            let reply = asked
-                .filter(|_| !matches!(fate, Fate::Later(_)))
-                .and_then(|(properties, ignored)| {
+            let reply = asked.filter(|_| !matches!(fate, Fate::Later(_))).and_then(
+                |(properties, ignored)| {
                     let reply = CommandReply::of(id, &outcome, dead, ignored);
                     reply_publication(&properties, &reply, chrono::Utc::now())
-                });
+                },
+            );
             Tried { item, fate, reply }
         })
     }

@@ -195,10 +195,7 @@ fn read_fields(
             .map(str::to_owned),
         ..CommandEnvelope::new(outside.command_id, command)
     };
-    Ok(ReadCommand {
-        envelope,
-        ignored,
-    })
+    Ok(ReadCommand { envelope, ignored })
 }
 
 /// Whether the text is a trace context that a consumer can follow; the standard says to ignore an

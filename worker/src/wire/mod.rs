@@ -24,8 +24,8 @@ pub(crate) use body::{check_storable, too_large_integer};
 pub use claims::{ClaimBody, read_claim};
 pub use commands::{CommandRequest, ReadCommand, read_delivery, read_request, read_request_with};
 pub(crate) use forms::{check_time, without_zone};
-pub use known_fields::IgnoredFields;
 pub use goals::{AlertReport, GoalReport, RaisedAlert};
+pub use known_fields::IgnoredFields;
 pub use message_types::{MessageType, UnknownMessageType};
 pub use messages::CloudEventMessages;
 pub use operator_commands::{

@@ -25,7 +25,10 @@ use super::{
     replies::CommandReply,
 };
 
-/// Every schema file: path below `schemas/` and content.
+/// The folder of the schema files, in the repository and of the API.
+pub const SCHEMA_FOLDER: &str = "schemas";
+
+/// Every schema file: path below [`SCHEMA_FOLDER`] and content.
 pub fn schema_files() -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     let mut add = |path: &str, title: &str, schema: Schema| {
