@@ -18,6 +18,7 @@ mod import;
 mod labels;
 mod least_privilege;
 mod links;
+mod messages_page;
 mod operations_page;
 mod own_handlers;
 mod pipeline;
