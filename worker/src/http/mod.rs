@@ -5,6 +5,7 @@
 
 mod access;
 mod agreement;
+mod annotate;
 mod annotator_reports;
 mod annotators;
 mod api;

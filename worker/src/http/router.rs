@@ -26,7 +26,7 @@ use super::{
     access::Access,
     agreement,
     agreement::AgreementList,
-    annotator_reports, annotators,
+    annotate, annotator_reports, annotators,
     annotators::AnnotatorOperatorResult,
     assignments,
     assignments::ClaimAnswer,
@@ -177,6 +177,7 @@ fn operations() -> Vec<Operation> {
             .answers::<AgreementList>(200, "The agreement"),
     );
     all.extend(schemas::operations());
+    all.push(annotate::operation());
     all.extend(log::operations());
     all.extend(health_operations());
     all.push(metrics_operation());

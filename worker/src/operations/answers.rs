@@ -22,6 +22,9 @@ pub struct AnswersDocument {
     pub workflow: WorkflowId,
     /// The revision's number.
     pub revision: u32,
+    /// The workflow's name for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The steps that people submit to.
     pub steps: BTreeMap<StepId, AskedAnswer>,
 }
@@ -29,6 +32,12 @@ pub struct AnswersDocument {
 /// What one step asks people for.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct AskedAnswer {
+    /// The step's name for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What the workflow's author tells those who do the step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
     /// Which submissions need the answer.
     pub needed: AnswerNeeded,
     /// The kind of answer; null if that depends on the step under review.
@@ -63,6 +72,7 @@ impl AnswersDocument {
         Ok(Self {
             workflow: config.id.clone(),
             revision: config.revision,
+            name: config.name.clone(),
             steps: asked.collect(),
         })
     }
@@ -104,6 +114,8 @@ fn asked(config: &WorkflowConfig, questions: &Questions, step: &StepConfig) -> A
     let kind = possible.first().map(|question| question.kind());
     let schemas: Vec<Value> = possible.iter().map(|q| q.data_schema()).collect();
     AskedAnswer {
+        name: step.name.clone(),
+        description: step.description.clone(),
         needed,
         kind: kind.filter(|kind| possible.iter().all(|question| question.kind() == *kind)),
         field: common(|question| question.field().map(str::to_owned)),

@@ -37,7 +37,9 @@ fn routing_key(kind: MessageType, message: &Value) -> String {
     let data = &message["data"];
     let workflow = message["source"].as_str().unwrap();
     let workflow = workflow.strip_prefix("/glyph/workflows/").unwrap();
-    let step = data.get("from_step").filter(|_| kind == MessageType::TransitionOccurred);
+    let step = data
+        .get("from_step")
+        .filter(|_| kind == MessageType::TransitionOccurred);
     let step = step.or_else(|| data.get("step_id")).and_then(Value::as_str);
     let parts = [Some(kind.as_str()), Some(workflow), step];
     parts.into_iter().flatten().collect::<Vec<_>>().join(".")
@@ -51,7 +53,12 @@ fn every_message_has_an_example_that_matches_its_schema() {
         assert_message(&message);
         assert_eq!(message["type"], kind.event_type());
         let parts = routing_key(*kind, &message);
-        let parts = parts.strip_prefix(kind.as_str()).unwrap().split('.').skip(1).count();
+        let parts = parts
+            .strip_prefix(kind.as_str())
+            .unwrap()
+            .split('.')
+            .skip(1)
+            .count();
         assert!(
             (1..=kind.key_parts().len()).contains(&parts),
             "{kind}: {parts} parts of the routing key"
@@ -73,7 +80,11 @@ fn assert_generated(part: &str, generated: &str) {
         text.replace_range(from..to, generated);
         fs::write(root().join("docs/messages.md"), text).unwrap();
     } else {
-        assert_eq!(&text[from..to], generated, "{part}: run the test with UPDATE_SCHEMAS=1");
+        assert_eq!(
+            &text[from..to],
+            generated,
+            "{part}: run the test with UPDATE_SCHEMAS=1"
+        );
     }
 }
 
@@ -82,7 +93,10 @@ fn the_page_shows_every_message_and_every_rejection() {
     let completed = example(MessageType::StepCompleted);
     let whole = serde_json::to_string_pretty(&completed).unwrap();
     let key = routing_key(MessageType::StepCompleted, &completed);
-    assert_generated("message", &format!("\nRouting key `{key}`:\n\n```json\n{whole}\n```\n\n"));
+    assert_generated(
+        "message",
+        &format!("\nRouting key `{key}`:\n\n```json\n{whole}\n```\n\n"),
+    );
 
     let mut rejections = "\n| reason | |\n|---|---|\n".to_owned();
     for code in RejectionCode::ALL {
@@ -111,10 +125,14 @@ fn about(code: RejectionCode) -> &'static str {
     match code {
         RejectionCode::UnknownStep => "the workflow has no such step",
         RejectionCode::DuplicateAnnotator => "the person has already submitted to this visit",
-        RejectionCode::Surplus => "the visit has all the submissions that it asks for, or its slots are taken",
+        RejectionCode::Surplus => {
+            "the visit has all the submissions that it asks for, or its slots are taken"
+        }
         RejectionCode::TaskFinished => "the task has ended, or is archived",
         RejectionCode::TaskPaused => "the task, its step or its workflow is paused",
-        RejectionCode::StepNotActive => "the step does not wait for work, or the command must name one",
+        RejectionCode::StepNotActive => {
+            "the step does not wait for work, or the command must name one"
+        }
         RejectionCode::RoleRequired => "the person lacks a role that the step requires",
         RejectionCode::SelfReview => "the person would judge own work",
         RejectionCode::InvalidAnnotation => "the annotation is not what the step asks for",
@@ -148,7 +166,10 @@ fn commands_and_answers_of_the_page_match_their_schemas() {
         assert_valid("messages/reply.v1.json", &reply);
     }
     for reason in DeadReason::ALL {
-        assert!(page.contains(&format!("\n| `{}` |", reason.as_str())), "{reason:?}");
+        assert!(
+            page.contains(&format!("\n| `{}` |", reason.as_str())),
+            "{reason:?}"
+        );
     }
     for command in Command::TYPES {
         assert!(page.contains(&format!("`{command}`")), "{command}");
@@ -174,9 +195,14 @@ fn the_asyncapi_document_is_up_to_date_and_names_what_is_declared() {
 
     let topology = Topology::new("glyph");
     let channels = document["channels"].as_object().unwrap();
-    let queues = channels.values().filter_map(|channel| channel["bindings"]["amqp"]["queue"]["name"].as_str());
+    let queues = channels
+        .values()
+        .filter_map(|channel| channel["bindings"]["amqp"]["queue"]["name"].as_str());
     // The queue that only marks whose the prefix is takes no messages.
-    let declared = topology.queues().into_iter().filter(|name| *name != topology.deployment());
+    let declared = topology
+        .queues()
+        .into_iter()
+        .filter(|name| *name != topology.deployment());
     assert_eq!(
         queues.map(ToOwned::to_owned).collect::<BTreeSet<_>>(),
         declared.collect()
@@ -196,7 +222,10 @@ fn the_asyncapi_document_is_up_to_date_and_names_what_is_declared() {
     });
     let names = exchanges.keys().cloned().collect::<BTreeSet<_>>();
     assert_eq!(names, topology.exchanges().into_iter().collect());
-    assert!(exchanges.values().all(|kind| kind != "default"), "{exchanges:?}");
+    assert!(
+        exchanges.values().all(|kind| kind != "default"),
+        "{exchanges:?}"
+    );
 }
 
 /// Visits every entry of every object.
