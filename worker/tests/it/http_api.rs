@@ -6,6 +6,7 @@ mod archived;
 mod backtests;
 mod browsers;
 mod claims;
+mod clients;
 mod explain;
 mod feed;
 mod gold;
