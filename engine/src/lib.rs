@@ -104,7 +104,7 @@ pub use command::{
 };
 pub use config::{StepConfig, StepLibrary, TransitionConfig, WorkflowConfig};
 pub use consensus::{ConsensusError, cohens_kappa, iou_span, krippendorffs_alpha_nominal};
-pub use decide::{DecideContext, Decision, decide};
+pub use decide::{DecideContext, Decision, OfferedVerb, decide, offered_verbs};
 #[cfg(feature = "postgres")]
 pub use events::PgEventStore;
 pub use events::{EventStore, StateRebuilder, WorkflowEvent};

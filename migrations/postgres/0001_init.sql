@@ -193,6 +193,7 @@ CREATE INDEX tasks_by_workflow ON tasks (workflow, task_id);
 CREATE INDEX tasks_by_status ON tasks (status, task_id);
 CREATE INDEX tasks_by_step ON tasks USING gin (current_steps) WHERE status IN ('running', 'paused');
 CREATE INDEX tasks_by_label ON tasks USING gin (labels jsonb_path_ops) WHERE labels <> '{}';
+CREATE INDEX tasks_with_incidents ON tasks (task_id) WHERE incidents > 0;
 
 COMMENT ON TABLE tasks IS 'One row for each stream: its head, which a batch locks, and the columns that searches use.';
 COMMENT ON COLUMN tasks.version IS

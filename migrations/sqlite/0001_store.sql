@@ -99,6 +99,7 @@ CREATE TABLE tasks (
 
 CREATE INDEX tasks_by_workflow ON tasks (workflow, task_id);
 CREATE INDEX tasks_by_status ON tasks (status, task_id);
+CREATE INDEX tasks_with_incidents ON tasks (task_id) WHERE incidents > 0;
 
 -- Derived: how many tasks have each status, so that nobody has to count tasks.
 CREATE TABLE task_counts (

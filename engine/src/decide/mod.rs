@@ -20,8 +20,10 @@ mod subject;
 mod submission;
 mod target;
 mod timers;
+mod verbs;
 
 pub use decision::{DecideContext, Decision};
+pub use verbs::{OfferedVerb, offered_verbs};
 
 use self::{builder::DecisionBuilder, decision::Refusal};
 use crate::{

@@ -1,10 +1,16 @@
 //! Previews: decisions that are not committed.
 
-use super::{OrchestrationError, WorkflowOrchestrator};
+use chrono::{DateTime, Utc};
+
+use super::{OrchestrationError, WorkflowOrchestrator, live_models::ModelsInUse};
 use crate::{
     command::{CommandEnvelope, Outcome},
+    config::Sampling,
+    decide::{DecideContext, OfferedVerb, offered_verbs},
     events::StoredEvent,
-    state::WorkflowSnapshot,
+    executor::annotators::Annotators,
+    ids::LogId,
+    state::{WorkflowPause, WorkflowSnapshot},
 };
 
 /// The decision that a command would get.
@@ -44,5 +50,38 @@ impl WorkflowOrchestrator {
             state: end.state,
         });
         Ok(previews.collect())
+    }
+
+    /// The verbs that an operator has for a task in this state at `now`, and what each would be
+    /// answered. Takes no lock: whoever uses one of them is decided anew. `pauses` are those of
+    /// workflows that are in force.
+    ///
+    /// # Errors
+    ///
+    /// The revision or the annotator models that a decision uses cannot be read.
+    pub async fn verbs(
+        &self,
+        state: &WorkflowSnapshot,
+        pauses: &[WorkflowPause],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<OfferedVerb>, OrchestrationError> {
+        let workflow = self.compiled(state.workflow.revision_id.0).await?;
+        let questions = self.models.questions(workflow.config()).to_vec();
+        let mut models = ModelsInUse::default();
+        self.models.prepare(&mut models, questions).await?;
+        Ok(models.look(|looked| {
+            let context = DecideContext {
+                workflow: Some(&workflow),
+                named: None,
+                handlers: &self.handler_registry,
+                annotators: Annotators::new(looked),
+                // Settled when the task started.
+                sampling: Sampling::default(),
+                now,
+                log: LogId::default(),
+                pauses,
+            };
+            offered_verbs(state, &context)
+        }))
     }
 }

@@ -76,7 +76,7 @@ pub struct CommandRecord {
 }
 
 /// A row read from the inbox.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct CommandRow {
     /// The idempotency key.
     pub command_id: CommandId,
@@ -113,7 +113,7 @@ impl From<CommandRecord> for CommandRow {
 }
 
 /// A page of the inbox.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct CommandPage {
     /// The rows.
     pub commands: Vec<CommandRow>,

@@ -79,10 +79,10 @@ pub use retention::{
     BroughtBack, KEPT_EVENTS, Leftover, LeftoverPage, Retention, ToArchive, WholeCommand,
     WholeEvent, WholeTask, WholeTaskError,
 };
-pub use slots::{PeopleSeen, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots};
+pub use slots::{ClaimCount, PeopleSeen, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots};
 #[cfg(feature = "sqlite")]
 pub use sqlite::SqliteEventStore;
-pub use tasks::{TaskFilter, TaskIndex, TaskPage, WaitingPage, WaitingStep};
+pub use tasks::{StepLoad, TaskFilter, TaskIndex, TaskPage, WaitingPage, WaitingStep};
 pub use timers::{Timer, TimerKind, TimerLane, TimerQueue, TimerStats};
 pub use unsuitable::UnsuitableServer;
 pub use workflows::{WorkflowConfigStore, WorkflowRow, content_hash, revision_id};

@@ -9,11 +9,11 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
-    AnnotatorPause, CommandRow, Draft, EventRange, EventStoreError, FailedOutboxRow, GoalActionRow,
-    GoalActionStatus, JobCounts, JobItem, JobItemState, JobRow, JobState, LogEntry, LogPosition,
-    LoggedMessage, ModelCheckpoint, NewGoalAction, OutboxContent, OutboxRow, PeopleSeen,
-    RecordedOutcome, StepWithOpenSlots, TaskRow, Timer, TimerKind, UnconfirmedMessage, WholeEvent,
-    WorkflowPause, WorkflowRow,
+    AnnotatorPause, ClaimCount, CommandRow, Draft, EventRange, EventStoreError, FailedOutboxRow,
+    GoalActionRow, GoalActionStatus, JobCounts, JobItem, JobItemState, JobRow, JobState, LogEntry,
+    LogPosition, LoggedMessage, ModelCheckpoint, NewGoalAction, OutboxContent, OutboxRow,
+    PeopleSeen, RecordedOutcome, StepLoad, StepWithOpenSlots, TaskRow, Timer, TimerKind,
+    UnconfirmedMessage, WholeEvent, WorkflowPause, WorkflowRow,
     retention::{EventPlace, LastState},
 };
 use crate::{
@@ -359,6 +359,21 @@ pub(super) fn task(row: &impl Record) -> Result<TaskRow, EventStoreError> {
     })
 }
 
+/// The tasks of a step that have not ended.
+pub(super) fn step_load(row: &impl Record) -> Result<StepLoad, EventStoreError> {
+    let columns = Columns::of("tasks", row);
+    Ok(StepLoad {
+        workflow: columns.slug("workflow")?,
+        revision_id: RevisionId(columns.uuid("workflow_id")?),
+        revision: columns.number("revision")?,
+        step_id: columns.slug("step_id")?,
+        running: columns.number("running")?,
+        paused: columns.number("paused")?,
+        with_incidents: columns.number("with_incidents")?,
+        oldest_at: columns.opt_time("oldest_at")?,
+    })
+}
+
 /// The status of a task.
 pub(super) fn status(row: &impl Record) -> Result<TaskStatus, EventStoreError> {
     let columns = Columns::of("tasks", row);
@@ -533,6 +548,15 @@ pub(super) fn claimed_slot(row: &impl Record) -> Result<ClaimedSlot, EventStoreE
         user_id: UserId(columns.uuid("user_id")?),
         task_id: columns.task("task_id")?,
         step_id: columns.slug("step_id")?,
+    })
+}
+
+/// A person with the number of claimed slots.
+pub(super) fn claim_count(row: &impl Record) -> Result<ClaimCount, EventStoreError> {
+    let columns = Columns::of("claims", row);
+    Ok(ClaimCount {
+        user_id: UserId(columns.uuid("user_id")?),
+        slots: columns.number("slots")?,
     })
 }
 

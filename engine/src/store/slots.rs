@@ -57,6 +57,15 @@ pub struct PeopleSeen {
     pub whole: bool,
 }
 
+/// How many slots a person has claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimCount {
+    /// The person.
+    pub user_id: UserId,
+    /// The claimed slots.
+    pub slots: u64,
+}
+
 /// Open and claimed slots, for assignment.
 #[async_trait]
 pub trait SlotIndex: Send + Sync {
@@ -73,6 +82,9 @@ pub trait SlotIndex: Send + Sync {
 
     /// The slots a person has claimed, ordered by task.
     async fn claimed_slots(&self, user: UserId) -> Result<Vec<ClaimedSlot>, EventStoreError>;
+
+    /// The people who have claimed slots, at most `limit`: those with the most first.
+    async fn claim_counts(&self, limit: u32) -> Result<Vec<ClaimCount>, EventStoreError>;
 
     /// The roles that people have named in a workflow, and the steps in which they have worked,
     /// among the newest `events` events of the log.

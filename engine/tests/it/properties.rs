@@ -240,6 +240,22 @@ proptest! {
     }
 
     #[test]
+    fn what_is_offered_is_what_is_accepted(workflow in 0..WORKFLOWS.len(), moves in moves()) {
+        let mut scenario = Scenario::new(WORKFLOWS[workflow]);
+        for (at, one) in moves.iter().enumerate() {
+            play(&mut scenario, one);
+            if at % 8 != 0 && at + 1 != moves.len() {
+                continue;
+            }
+            for offered in scenario.verbs() {
+                let accepted = scenario.try_verb(&offered);
+                prop_assert_eq!(offered.accepted, accepted, "{:?}", offered);
+                prop_assert_eq!(offered.detail.is_none(), offered.accepted, "{:?}", offered);
+            }
+        }
+    }
+
+    #[test]
     fn a_backtest_without_changes_repeats_any_recording(workflow in 0..WORKFLOWS.len(), moves in moves()) {
         let mut scenario = Scenario::new(WORKFLOWS[workflow]);
         for one in moves.iter().filter(|one| !one.pauses()) {

@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use glyph_workflow_engine::{
-    DecideContext, Effect, HandlerCall, HandlerRegistry, Outcome, ProcessResult, StateRebuilder,
-    WorkflowSnapshot,
+    DecideContext, Effect, HandlerCall, HandlerRegistry, OfferedVerb, Outcome, ProcessResult,
+    StateRebuilder, WorkflowSnapshot,
     command::{
         Activity, Advance, AnnotationInput, Assign, Command, CommandEnvelope, Control,
         EffectOutcome, FireTimer, Pause, Release, Start, Submission,
@@ -15,7 +15,7 @@ use glyph_workflow_engine::{
     events::{EVENT_SCHEMA_VERSION, StoredEvent, upcast},
     executor::annotators::{AnnotatorModel, Annotators, ModelKey},
     ids::{CommandId, LogId, RevisionId, TaskId, UserId, WorkflowSelector},
-    parse_workflow,
+    offered_verbs, parse_workflow,
     store::{Timer, WorkflowPause},
     timer_command_id,
     transition::CompiledWorkflow,
@@ -161,6 +161,77 @@ impl Scenario {
         } else {
             format!("{outcome} | {}", events.join(", "))
         }
+    }
+
+    /// The verbs that are offered for the task as it is now.
+    pub(crate) fn verbs(&self) -> Vec<OfferedVerb> {
+        let offered = |state| {
+            let context = DecideContext {
+                log: LogId::default(),
+                workflow: Some(&self.workflow),
+                named: None,
+                handlers: &self.handlers,
+                annotators: Annotators::new(&self.annotators),
+                sampling: self.sampling,
+                now: self.now,
+                pauses: &self.pauses,
+            };
+            offered_verbs(state, &context)
+        };
+        self.state.as_ref().map(offered).unwrap_or_default()
+    }
+
+    /// Uses a verb as an operator would who sees it offered, and says whether it was accepted. The
+    /// task is left as it was.
+    pub(crate) fn try_verb(&mut self, offered: &OfferedVerb) -> bool {
+        let step_id = offered.step_id.as_ref().map(ToString::to_string);
+        let control = Control {
+            task_id: TASK,
+            step_id: step_id.clone(),
+            reason: Some("tried".to_owned()),
+        };
+        let needs = |field| offered.needs.contains(&field);
+        let command = match offered.verb {
+            "retry" => Command::Retry(control),
+            "resume" => Command::Resume(control),
+            "cancel" => Command::Cancel(control),
+            "pause" => Command::Pause(Pause {
+                task_id: TASK,
+                step_id,
+                reason: None,
+                until: None,
+            }),
+            "advance" => Command::Advance(Advance {
+                task_id: TASK,
+                step_id,
+                output: needs("output").then(|| json!({"by": "hand"})),
+            }),
+            "release" => Command::Release(Release {
+                task_id: TASK,
+                step_id,
+                user_id: offered.user_id.expect("a claim is somebody's"),
+                reason: None,
+            }),
+            "assign" => {
+                let step = self
+                    .workflow
+                    .config()
+                    .step(offered.step_id.as_deref().unwrap());
+                Command::Assign(Assign {
+                    task_id: TASK,
+                    step_id,
+                    user_id: user(0x99),
+                    roles: step.map(|step| step.required_roles().to_vec()),
+                    offered: None,
+                })
+            }
+            other => panic!("`{other}` is no verb of an operator"),
+        };
+        let (state, events) = (self.state.clone(), self.log.len());
+        let outcome = self.run(command);
+        self.state = state;
+        self.log.truncate(events);
+        !outcome.starts_with("rejected")
     }
 
     /// Adds another revision, for the task to migrate to.

@@ -133,6 +133,9 @@ pub enum TaskVerb {
         /// Only tasks that wait in this step
         #[arg(long, value_name = "ID")]
         step: Option<Slug>,
+        /// Only tasks with an open incident
+        #[arg(long)]
+        incident: bool,
         /// Only tasks with this label; may be repeated
         #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
         labels: Vec<(String, String)>,
@@ -244,6 +247,7 @@ pub(super) async fn run(
             workflow,
             status,
             step,
+            incident,
             labels,
             after,
             limit,
@@ -255,6 +259,7 @@ pub(super) async fn run(
                 status,
                 or_archived: false,
                 step,
+                incidents: incident,
                 labels,
                 after,
                 limit,

@@ -8,14 +8,16 @@ use axum::{
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use chrono::Utc;
 use glyph_workflow_engine::{
-    WorkflowSnapshot,
+    OfferedVerb, WorkflowSnapshot,
     ids::{Slug, TaskId},
     state::TaskStatus,
     store::{EventPage, TaskFilter, TaskPage},
 };
 
 use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{
     Api, Problem,
@@ -36,6 +38,15 @@ use crate::operations::{
 pub(super) enum SeenState {
     Whole(StateDocument<'static>),
     Own(OwnTask),
+}
+
+/// Why a task is where it is, and what an operator can do about it.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ExplainedTask {
+    #[serde(flatten)]
+    explanation: Explanation,
+    /// The verbs that an operator has, each with the answer that it would get in this version.
+    verbs: Vec<OfferedVerb>,
 }
 
 /// Bytes of JSON in which a state is answered. What is larger is read as its history, in pages.
@@ -61,6 +72,9 @@ pub(super) async fn list(
         )?,
         or_archived: false,
         step: parameters.take("step", "a step id", slug)?,
+        incidents: parameters
+            .take("incidents", "true or false", |text| text.parse().ok())?
+            .unwrap_or(false),
         labels: parameters
             .take_prefixed("label.")?
             .into_iter()
@@ -160,8 +174,13 @@ pub(super) async fn explain(
     State(api): State<Api>,
     TaskPath(task): TaskPath,
     parameters: Parameters,
-) -> Result<Json<Explanation>, Problem> {
+) -> Result<Json<ExplainedTask>, Problem> {
     parameters.finish()?;
     let state = api.orchestrator.get_task_state(task.0).await?;
-    Ok(Json(explain_task(&*api.store, state.snapshot()).await?))
+    let state = state.snapshot();
+    let pauses = api.store.workflow_pauses().await?.active;
+    Ok(Json(ExplainedTask {
+        explanation: explain_task(&*api.store, state).await?,
+        verbs: api.orchestrator.verbs(state, &pauses, Utc::now()).await?,
+    }))
 }

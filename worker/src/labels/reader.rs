@@ -99,6 +99,7 @@ impl<'a> LabelReader<'a> {
             status: Some(TaskStatus::Completed),
             or_archived: true,
             step: None,
+            incidents: false,
             labels: self.filter.labels.clone(),
             after,
             limit: limit.min(TASKS_AT_ONCE),

@@ -204,6 +204,7 @@ impl MigrationRequest {
             status: Some(status),
             or_archived: false,
             step: self.step.clone(),
+            incidents: false,
             labels: self.labels.clone(),
             after: self.after,
             limit: self

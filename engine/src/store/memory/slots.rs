@@ -1,11 +1,16 @@
 //! Open and claimed slots.
 
-use std::collections::BTreeSet;
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use async_trait::async_trait;
 
 use super::{
-    super::{EventStoreError, PeopleSeen, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots},
+    super::{
+        ClaimCount, EventStoreError, PeopleSeen, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots,
+    },
     data::{Data, MemoryStore},
 };
 use crate::{
@@ -66,6 +71,20 @@ impl SlotIndex for MemoryStore {
             .iter()
             .filter(|claimed| claimed.user_id == user);
         Ok(claimed.cloned().collect())
+    }
+
+    async fn claim_counts(&self, limit: u32) -> Result<Vec<ClaimCount>, EventStoreError> {
+        let mut counts: BTreeMap<UserId, u64> = BTreeMap::new();
+        for claimed in &self.data().claimed {
+            *counts.entry(claimed.user_id).or_default() += 1;
+        }
+        let mut counts: Vec<_> = counts
+            .into_iter()
+            .map(|(user_id, slots)| ClaimCount { user_id, slots })
+            .collect();
+        counts.sort_by_key(|count| Reverse(count.slots));
+        counts.truncate(limit as usize);
+        Ok(counts)
     }
 
     async fn people_seen(

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     super::{
-        Draft, EventStoreError, TaskFilter, TaskIndex, TaskPage, TaskRow, WaitingPage,
+        Draft, EventStoreError, StepLoad, TaskFilter, TaskIndex, TaskPage, TaskRow, WaitingPage,
         page::PageSize, tasks::WaitingTask,
     },
     data::{MemoryStore, seconds},
@@ -35,6 +35,7 @@ impl TaskIndex for MemoryStore {
                     .step
                     .as_ref()
                     .is_none_or(|step| row.current_steps.contains(step) && !row.status.is_final())
+                && (!filter.incidents || row.incidents > 0)
                 && filter
                     .labels
                     .iter()
@@ -73,6 +74,46 @@ impl TaskIndex for MemoryStore {
             seconds: seconds(now - row.updated_at),
         });
         Ok(WaitingPage::of(tasks.collect(), page))
+    }
+
+    async fn step_loads(&self) -> Result<Vec<StepLoad>, EventStoreError> {
+        let mut loads = BTreeMap::new();
+        for row in self
+            .data()
+            .tasks
+            .values()
+            .filter(|row| !row.status.is_final())
+        {
+            for step in &row.current_steps {
+                let key = (
+                    row.workflow.clone(),
+                    row.revision,
+                    row.revision_id,
+                    step.clone(),
+                );
+                let load = loads.entry(key).or_insert_with(|| StepLoad {
+                    workflow: row.workflow.clone(),
+                    revision_id: row.revision_id,
+                    revision: row.revision,
+                    step_id: step.clone(),
+                    running: 0,
+                    paused: 0,
+                    with_incidents: 0,
+                    oldest_at: None,
+                });
+                load.with_incidents += u64::from(row.incidents > 0);
+                if row.status == TaskStatus::Running {
+                    load.running += 1;
+                    let oldest = load
+                        .oldest_at
+                        .map_or(row.updated_at, |at| at.min(row.updated_at));
+                    load.oldest_at = Some(oldest);
+                } else {
+                    load.paused += 1;
+                }
+            }
+        }
+        Ok(loads.into_values().collect())
     }
 
     async fn drafts(&self, task: TaskId) -> Result<Vec<Draft>, EventStoreError> {

@@ -5,7 +5,8 @@ use sqlx::PgConnection;
 
 use super::{
     super::{
-        EventStoreError, PeopleSeen, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots, rows,
+        ClaimCount, EventStoreError, PeopleSeen, SlotIndex, SlotOrder, SlotQuery,
+        StepWithOpenSlots, rows,
     },
     PgEventStore,
     connection::WORK_TIMEOUT,
@@ -70,6 +71,10 @@ const OLDEST_BEGUN: &str = concat!(
 
 const HELD: &str = "
     SELECT user_id, task_id, step_id FROM claims WHERE user_id = $1 ORDER BY task_id, step_id";
+
+const CLAIM_COUNTS: &str = "
+    SELECT user_id, count(*) AS slots FROM claims
+    GROUP BY user_id ORDER BY slots DESC, user_id LIMIT $1";
 
 /// The steps and roles of people at work, among the newest events. Not quite in the order of the log: nothing depends on it.
 const SEEN: &str = "
@@ -251,6 +256,11 @@ impl SlotIndex for PgEventStore {
     async fn claimed_slots(&self, user: UserId) -> Result<Vec<ClaimedSlot>, EventStoreError> {
         let query = sqlx::query(HELD).bind(user.0);
         self.fetch(WORK_TIMEOUT, query, rows::claimed_slot).await
+    }
+
+    async fn claim_counts(&self, limit: u32) -> Result<Vec<ClaimCount>, EventStoreError> {
+        let query = sqlx::query(CLAIM_COUNTS).bind(i64::from(limit));
+        self.fetch(WORK_TIMEOUT, query, rows::claim_count).await
     }
 
     async fn people_seen(

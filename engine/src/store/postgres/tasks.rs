@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     super::{
-        Draft, EventStoreError, TaskFilter, TaskIndex, TaskPage, TaskRow, WaitingPage,
+        Draft, EventStoreError, StepLoad, TaskFilter, TaskIndex, TaskPage, TaskRow, WaitingPage,
         page::PageSize,
         rows::{self, Columns},
         tasks::WaitingTask,
@@ -44,6 +44,7 @@ const TASKS: &str = concat!(
       AND ($4::text IS NULL
            OR (current_steps @> ARRAY[$4::text] AND status IN ('running', 'paused')))
       AND ($5::text IS NULL OR (labels @> $5::jsonb AND labels <> '{}'))
+      AND (NOT $8 OR incidents > 0)
     ORDER BY task_id LIMIT $6"
 );
 
@@ -74,6 +75,17 @@ const WAITING: &str = "
       AND task_id > coalesce($1, '00000000-0000-0000-0000-000000000000'::uuid)
     ORDER BY task_id LIMIT $2";
 
+const STEP_LOADS: &str = "
+    SELECT workflow, workflow_id, revision, step AS step_id,
+           count(*) FILTER (WHERE status = 'running') AS running,
+           count(*) FILTER (WHERE status = 'paused') AS paused,
+           count(*) FILTER (WHERE incidents > 0) AS with_incidents,
+           min(updated_at) FILTER (WHERE status = 'running') AS oldest_at
+    FROM tasks CROSS JOIN unnest(current_steps) AS step
+    WHERE status IN ('running', 'paused')
+    GROUP BY workflow, revision, workflow_id, step
+    ORDER BY workflow, revision, step";
+
 const DRAFTS: &str = "
     SELECT task_id, step_id, visit, user_id, draft::text AS draft, saved_at
     FROM drafts WHERE task_id = $1 ORDER BY saved_at, step_id, visit, user_id";
@@ -99,7 +111,8 @@ impl TaskIndex for PgEventStore {
             .bind(filter.step.as_deref())
             .bind(labels)
             .bind(i64::from(page.rows_to_read()))
-            .bind(filter.or_archived);
+            .bind(filter.or_archived)
+            .bind(filter.incidents);
         let found = self.fetch(LONG_WORK_TIMEOUT, query, rows::task).await?;
         let (tasks, next_after) = page.cut(found, |task| task.task_id);
         Ok(TaskPage { tasks, next_after })
@@ -142,6 +155,11 @@ impl TaskIndex for PgEventStore {
             })
         });
         Ok(WaitingPage::of(tasks.await?, page))
+    }
+
+    async fn step_loads(&self) -> Result<Vec<StepLoad>, EventStoreError> {
+        let query = sqlx::query(STEP_LOADS);
+        self.fetch(LONG_WORK_TIMEOUT, query, rows::step_load).await
     }
 
     async fn drafts(&self, task: TaskId) -> Result<Vec<Draft>, EventStoreError> {

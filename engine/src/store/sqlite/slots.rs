@@ -5,7 +5,8 @@ use sqlx::SqliteConnection;
 
 use super::{
     super::{
-        EventStoreError, PeopleSeen, SlotIndex, SlotOrder, SlotQuery, StepWithOpenSlots, rows,
+        ClaimCount, EventStoreError, PeopleSeen, SlotIndex, SlotOrder, SlotQuery,
+        StepWithOpenSlots, rows,
     },
     connection::SqliteEventStore,
     query::{execute, fetch, scalar},
@@ -45,6 +46,11 @@ const OLDEST_BEGUN: &str = "
     LIMIT ?6";
 
 const HELD: &str = "SELECT * FROM claims WHERE user_id = ?1 ORDER BY task_id, step_id";
+
+const CLAIM_COUNTS: &str = "
+    SELECT user_id, COUNT(*) AS slots FROM claims
+    GROUP BY user_id ORDER BY slots DESC, user_id LIMIT ?1";
+
 /// The steps and roles of people at work, among the newest events of the log.
 const SEEN: &str = "
     SELECT DISTINCT newest.event_data ->> 'step_id' AS step_id, role.value AS role
@@ -198,6 +204,11 @@ impl SlotIndex for SqliteEventStore {
     async fn claimed_slots(&self, user: UserId) -> Result<Vec<ClaimedSlot>, EventStoreError> {
         let query = sqlx::query(HELD).bind(user.0.hyphenated());
         self.fetch(query, rows::claimed_slot).await
+    }
+
+    async fn claim_counts(&self, limit: u32) -> Result<Vec<ClaimCount>, EventStoreError> {
+        let query = sqlx::query(CLAIM_COUNTS).bind(limit);
+        self.fetch(query, rows::claim_count).await
     }
 
     async fn people_seen(

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     super::{
-        Draft, EventStoreError, TaskFilter, TaskIndex, TaskPage, TaskRow, WaitingPage,
+        Draft, EventStoreError, StepLoad, TaskFilter, TaskIndex, TaskPage, TaskRow, WaitingPage,
         page::PageSize,
         rows::{self, Columns},
         tasks::WaitingTask,
@@ -38,6 +38,7 @@ const TASKS: &str = "
               WHERE label.key = wanted.key AND label.value = wanted.value
           )
       )
+      AND (NOT ?8 OR t.incidents > 0)
     ORDER BY t.task_id
     LIMIT ?6";
 
@@ -47,6 +48,17 @@ const WAITING: &str = "
     SELECT task_id, workflow_id, current_steps, updated_at FROM tasks
     WHERE status = 'running' AND task_id > COALESCE(?1, '')
     ORDER BY task_id LIMIT ?2";
+
+const STEP_LOADS: &str = "
+    SELECT t.workflow, t.workflow_id, t.revision, step.value AS step_id,
+           COUNT(*) FILTER (WHERE t.status = 'running') AS running,
+           COUNT(*) FILTER (WHERE t.status = 'paused') AS paused,
+           COUNT(*) FILTER (WHERE t.incidents > 0) AS with_incidents,
+           MIN(t.updated_at) FILTER (WHERE t.status = 'running') AS oldest_at
+    FROM tasks AS t, json_each(t.current_steps) AS step
+    WHERE t.status IN ('running', 'paused')
+    GROUP BY t.workflow, t.revision, t.workflow_id, step.value
+    ORDER BY t.workflow, t.revision, step.value";
 
 const DRAFTS: &str = "
     SELECT * FROM drafts WHERE task_id = ?1
@@ -68,7 +80,8 @@ impl TaskIndex for SqliteEventStore {
             .bind(filter.step.as_deref())
             .bind(json(&filter.labels)?)
             .bind(page.rows_to_read())
-            .bind(filter.or_archived);
+            .bind(filter.or_archived)
+            .bind(filter.incidents);
         let found = self.fetch(query, rows::task).await?;
         let (tasks, next_after) = page.cut(found, |task| task.task_id);
         Ok(TaskPage { tasks, next_after })
@@ -103,6 +116,10 @@ impl TaskIndex for SqliteEventStore {
             })
         });
         Ok(WaitingPage::of(tasks.await?, page))
+    }
+
+    async fn step_loads(&self) -> Result<Vec<StepLoad>, EventStoreError> {
+        self.fetch(sqlx::query(STEP_LOADS), rows::step_load).await
     }
 
     async fn drafts(&self, task: TaskId) -> Result<Vec<Draft>, EventStoreError> {

@@ -81,6 +81,7 @@ macro_rules! for_each_case {
             drafts_are_kept_by_person_and_visit;
             tasks_are_found_by_what_they_are;
             tasks_are_counted_by_status_and_by_where_they_wait;
+            what_has_not_ended_is_counted_by_step;
             the_numbers_of_tasks_follow_every_change_of_a_status;
             rejected_commands_are_listed_newest_first;
             revisions_are_numbered_and_equal_content_is_one;

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 use glyph_workflow_engine::{
     events::WorkflowEvent,
     ids::{RevisionId, UserId},
-    state::{Slots, TaskStatus},
+    state::{IncidentCode, Slots, TaskStatus},
     store::{
         DerivedChanges, Draft, RejectedFilter, SnapshotRow, TaskFilter, TaskRow, Timer, TimerKind,
     },
@@ -205,6 +205,57 @@ pub(in crate::stores) async fn tasks_are_counted_by_status_and_by_where_they_wai
         after = page.next_after;
         assert_eq!(after, (running < 2).then_some(numbered(running)));
     }
+}
+
+pub(in crate::stores) async fn what_has_not_ended_is_counted_by_step(a: &impl Adapter) {
+    let store = a.store();
+    assert!(store.step_loads().await.unwrap().is_empty());
+    let incident = WorkflowEvent::IncidentOpened {
+        incident_id: id("incident"),
+        step_id: slug("annotate"),
+        visit: 1,
+        code: IncidentCode::HandlerFailed,
+        reason: "no answer".to_owned(),
+        escalated: false,
+    };
+    let paused = WorkflowEvent::WorkflowPaused {
+        step_id: None,
+        reason: None,
+        until: None,
+        by_parent: false,
+        holds: Vec::new(),
+    };
+    let completed = WorkflowEvent::WorkflowCompleted { output: json!(1) };
+    let more = [None, Some(incident), Some(paused), Some(completed)];
+    for (n, more) in (0..).zip(more) {
+        let mut events = started("flow", &[]);
+        events.extend(more);
+        append(&*store, numbered(n), None, events).await;
+    }
+    let loads = store.step_loads().await.unwrap();
+    assert_eq!(loads.len(), 1, "{loads:?}");
+    let load = &loads[0];
+    assert_eq!(
+        (&*load.workflow, load.revision_id, &*load.step_id),
+        ("flow", RevisionId(id("flow")), "annotate")
+    );
+    assert_eq!((load.running, load.paused, load.with_incidents), (2, 1, 1));
+    let mut oldest = None;
+    for n in [0, 1] {
+        let at = store.task(numbered(n)).await.unwrap().unwrap().updated_at;
+        oldest = Some(oldest.map_or(at, |oldest| at.min(oldest)));
+    }
+    assert_eq!(load.oldest_at, oldest);
+    let held = store
+        .tasks(TaskFilter {
+            incidents: true,
+            limit: 10,
+            ..TaskFilter::default()
+        })
+        .await
+        .unwrap();
+    let held: Vec<_> = held.tasks.iter().map(|task| task.task_id).collect();
+    assert_eq!(held, [numbered(1)]);
 }
 
 pub(in crate::stores) async fn the_numbers_of_tasks_follow_every_change_of_a_status(

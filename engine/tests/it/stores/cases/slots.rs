@@ -113,6 +113,10 @@ pub(in crate::stores) async fn free_places_are_found_by_who_may_take_them(a: &im
         (one, "annotate")
     );
     assert!(store.claimed_slots(person(2)).await.unwrap().is_empty());
+    let counts = store.claim_counts(10).await.unwrap();
+    let counts: Vec<_> = counts.iter().map(|one| (one.user_id, one.slots)).collect();
+    assert_eq!(counts, [(person(1), 1)]);
+    assert!(store.claim_counts(0).await.unwrap().is_empty());
 
     // Paused or ended tasks are not offered; a released slot is not claimed.
     append(
