@@ -17,6 +17,8 @@ const LINE: f64 = 16.0;
 const PADDING: f64 = 12.0;
 /// Space around the drawing.
 const MARGIN: f64 = 24.0;
+/// Half lines by which a label moves at most, to be clear of what it would cover.
+const LABEL_MOVES_MAX: usize = 12;
 /// Room at the right for edges that begin and end at the same step.
 const LOOP: f64 = 46.0;
 
@@ -153,13 +155,23 @@ fn labels_of<'g>(
         if edge.from == edge.to {
             point.x += width;
         }
-        // A label that would overlap another one moves below it.
-        while let Some((other, text)) = labels.iter().find(|(other, text)| {
-            let (w, h) = half(text);
-            (other.x - point.x).abs() < w + width && (other.y - point.y).abs() < h + height
-        }) {
-            point.y = other.y + half(text).1 + height + 1.0;
-        }
+        let overlaps = |at: Point, other: Point, (w, h): (f64, f64)| {
+            (other.x - at.x).abs() < w + width && (other.y - at.y).abs() < h + height
+        };
+        let is_free = |at: Point| {
+            let nodes = layout.centres.iter().zip(sizes);
+            let mut nodes = nodes.map(|(centre, (w, h))| (*centre, (w / 2.0, h / 2.0)));
+            let mut others = labels.iter().map(|(other, text)| (*other, half(text)));
+            !nodes.any(|(other, size)| overlaps(at, other, size))
+                && !others.any(|(other, size)| overlaps(at, other, size))
+        };
+        // A label that would cover a node or another label moves to the nearest free place above or
+        // below; without one it stays.
+        let mut moved = (0..LABEL_MOVES_MAX).flat_map(move |lines| {
+            let by = lines_height(lines) / 2.0;
+            [point.y - by, point.y + by].map(|y| Point { y, ..point })
+        });
+        point = moved.find(|at| is_free(*at)).unwrap_or(point);
         right = right.max(point.x + width);
         labels.push((point, &edge.label));
     }
