@@ -18,7 +18,12 @@ use std::{
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use lapin::{Channel, Confirmation, message::BasicReturnMessage, options::BasicPublishOptions};
+use lapin::{
+    Channel, Confirmation,
+    message::BasicReturnMessage,
+    options::{BasicPublishOptions, QueueDeclareOptions},
+    types::FieldTable,
+};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, timeout, timeout_at},
@@ -35,10 +40,13 @@ use super::{
 use crate::{
     broker::{
         BrokerError, BrokerState, Destination, MessagePublisher, Publication, PublishOutcome,
+        QueueDepth,
     },
     telemetry,
 };
 
+/// How long the broker may take to say how full its queues are.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long [`AmqpPublisher::close`] waits for the supervisor, which bounds its own steps.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -104,13 +112,7 @@ impl Drop for AmqpPublisher {
 #[async_trait]
 impl MessagePublisher for AmqpPublisher {
     async fn publish(&self, lane: usize, window: &[Publication]) -> Vec<PublishOutcome> {
-        let session = self
-            .outlet
-            .session
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let Some(session) = session else {
+        let Some(session) = self.outlet.session() else {
             return unknown(window, "not connected");
         };
         if self.outlet.state.borrow().blocked {
@@ -122,6 +124,44 @@ impl MessagePublisher for AmqpPublisher {
     fn state(&self) -> watch::Receiver<BrokerState> {
         self.outlet.state.subscribe()
     }
+
+    async fn queues(&self) -> Option<Vec<QueueDepth>> {
+        let session = self.outlet.session()?;
+        let counted = count_queues(&self.outlet.settings, &session.link);
+        timeout(LOOK_TIMEOUT, counted).await.ok()?.ok()
+    }
+}
+
+/// How full each queue of the deployment is.
+async fn count_queues(
+    settings: &AmqpSettings,
+    link: &Link,
+) -> Result<Vec<QueueDepth>, BrokerError> {
+    let topology = settings.topology();
+    let mut channel = link.channel().await?;
+    let mut depths = Vec::new();
+    for queue in topology.working_queues() {
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let name = topology.name(&queue);
+        let found = channel
+            .queue_declare(name.into(), options, FieldTable::default())
+            .await
+            .ok();
+        if found.is_none() {
+            // The refusal has closed the channel.
+            channel = link.channel().await?;
+        }
+        depths.push(QueueDepth {
+            queue,
+            messages: found.as_ref().map(|found| found.message_count().into()),
+            consumers: found.as_ref().map(lapin::Queue::consumer_count),
+        });
+    }
+    let _ = channel.close(200, "OK".into()).await;
+    Ok(depths)
 }
 
 fn unknown(window: &[Publication], why: &str) -> Vec<PublishOutcome> {
@@ -129,6 +169,14 @@ fn unknown(window: &[Publication], why: &str) -> Vec<PublishOutcome> {
         .iter()
         .map(|_| PublishOutcome::Unknown(why.to_owned()))
         .collect()
+}
+
+impl Outlet {
+    /// The channels, while there is a connection.
+    fn session(&self) -> Option<Arc<Session>> {
+        let session = self.session.read().unwrap_or_else(PoisonError::into_inner);
+        session.clone()
+    }
 }
 
 #[async_trait]

@@ -118,6 +118,17 @@ impl Topology {
         commands.into_iter().chain(retries).chain(others).collect()
     }
 
+    /// The queues that messages go through, without the prefix.
+    pub(super) fn working_queues(&self) -> Vec<String> {
+        let commands = CommandQueue::ALL.map(|queue| queue.as_str().to_owned());
+        let retries = RetryDelay::ALL.map(|delay| format!("retry.{}s", delay.seconds()));
+        let events = [queues::STEP_COMPLETED, queues::TRANSITION_OCCURRED];
+        let events = events.into_iter().filter(|_| self.event_queues);
+        let others = [queues::DEAD].into_iter().chain(events);
+        let others = others.map(str::to_owned);
+        commands.into_iter().chain(retries).chain(others).collect()
+    }
+
     /// Every exchange.
     pub fn exchanges(&self) -> Vec<String> {
         let retries = RetryDelay::ALL.map(|delay| self.retry(delay));
@@ -156,7 +167,7 @@ impl Topology {
         queue.starts_with(&self.prefix) && self.queues().iter().any(|own| own == queue)
     }
 
-    fn name(&self, rest: &str) -> String {
+    pub(super) fn name(&self, rest: &str) -> String {
         format!("{}.{rest}", self.prefix)
     }
 }

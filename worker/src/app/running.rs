@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     failpoints::Failpoints,
-    http::Health,
+    http::{BrokerSlot, Health},
     jobs::JobRunner,
     metrics::Metrics,
     pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
@@ -205,6 +205,11 @@ impl RunningWorker {
                 true
             }
         }
+    }
+
+    /// Lets the API look at the broker.
+    pub(super) fn show_broker(&self, slot: &BrokerSlot) {
+        slot.fill(self.broker.publisher(), self.broker.dead_letters());
     }
 
     /// Keeps `health` up to date while the process lives.

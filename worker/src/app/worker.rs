@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     failpoints::{Failpoints, around_commits},
-    http::{Api, Health, PartState},
+    http::{Api, BrokerSlot, Health},
     metrics::Metrics,
     pipeline::LOCK_WAIT,
     settings::{Services, Settings, Tokens},
@@ -81,6 +81,7 @@ impl Worker {
             tokens,
             cors_origins: settings.cors_origins.clone().into(),
             health: health.clone(),
+            broker: BrokerSlot::default(),
             metrics: {
                 let metrics = Arc::clone(&metrics);
                 Arc::new(move || {
@@ -126,8 +127,7 @@ impl Worker {
         };
         let drain = self.settings.drain;
         tracing::info!(seconds = drain.as_secs(), "draining");
-        let health = &self.health;
-        health.update(|r| r.intake = PartState::not_ready("the worker is shutting down"));
+        self.health.drain();
         match self.running.take() {
             Some(running) => refused.and(running.drain(Instant::now() + drain).await),
             None => refused,
@@ -154,6 +154,7 @@ impl Worker {
                 )
                 .await?;
                 self.slot.fill(&running.pipeline);
+                running.show_broker(&self.api.broker);
                 running.watch_health(&self.database, &self.health);
                 self.running = Some(running);
                 Ok(())

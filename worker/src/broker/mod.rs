@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
 use tokio::sync::watch;
 
 pub(crate) use prefetch::{HELD_BYTES_MAX, Prefetch};
@@ -293,6 +295,17 @@ pub struct BrokerState {
     pub reason: Option<String>,
 }
 
+/// How full a queue is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct QueueDepth {
+    /// The queue's name, without the prefix.
+    pub queue: String,
+    /// Messages that wait; none if the queue is missing.
+    pub messages: Option<u64>,
+    /// Consumers; none where they are not counted.
+    pub consumers: Option<u32>,
+}
+
 /// Where commands come from.
 #[async_trait]
 pub trait CommandSource: Send + Sync {
@@ -333,6 +346,9 @@ pub trait MessagePublisher: Send + Sync {
 
     /// Whether the publisher can be used, and every change of that.
     fn state(&self) -> watch::Receiver<BrokerState>;
+
+    /// How full the queues of the deployment are; none if that cannot be known now.
+    async fn queues(&self) -> Option<Vec<QueueDepth>>;
 }
 
 /// A broker cannot be used.

@@ -170,13 +170,7 @@ pub(super) async fn run(
             selection.check(&*queue).await?;
             let picked = selection.selection();
             let count = queue
-                .visit(&mut |handle, letter| {
-                    if picked.picks(handle, letter) {
-                        Visit::Remove
-                    } else {
-                        Visit::Leave
-                    }
-                })
+                .remove(&|handle, letter| picked.picks(handle, letter))
                 .await?;
             tracing::info!(count, actor = account::actor(), "dead letters were dropped");
             output.result(&json!({"dropped": count}), || {
@@ -271,15 +265,7 @@ async fn edit_letter(
         return Err(CliError::not_found("dead_letter", handle));
     }
     // It has another content, and so another handle.
-    let mut now = None;
-    queue
-        .visit(&mut |handle, letter| {
-            if letter.body == body {
-                now = Some(handle.to_owned());
-            }
-            Visit::Leave
-        })
-        .await?;
+    let now = queue.handle_of(&body).await?;
     output.result(&json!({"letter": now, "edited": handle}), || match &now {
         Some(now) => format!("edited; try it: glyph dead-letter replay {now}"),
         None => "edited".to_owned(),

@@ -5,6 +5,7 @@ use std::{collections::HashMap, fmt::Write as _, sync::Arc};
 use chrono::{DateTime, SecondsFormat};
 use glyph_workflow_engine::store::SplitReason;
 use lapin::types::{AMQPValue, FieldTable};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
@@ -258,7 +259,7 @@ fn shown(value: &AMQPValue) -> Value {
 }
 
 /// A message in the dead queue, as operators see it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct DeadLetter {
     /// The handle by which it can be named: the same as long as it is there.
     pub letter: String,

@@ -70,6 +70,31 @@ pub trait DeadLetters: Send + Sync {
     /// no letter of that handle.
     async fn replace(&self, handle: &str, by: Letter) -> Result<bool, BrokerError>;
 
+    /// Removes those that `chosen` picks. Returns how many were removed.
+    async fn remove(&self, chosen: Chosen<'_>) -> Result<usize, BrokerError> {
+        self.visit(&mut |handle, letter| {
+            if chosen(handle, letter) {
+                Visit::Remove
+            } else {
+                Visit::Leave
+            }
+        })
+        .await
+    }
+
+    /// The handle of the newest letter with this body.
+    async fn handle_of(&self, body: &[u8]) -> Result<Option<String>, BrokerError> {
+        let mut found = None;
+        self.visit(&mut |handle, letter| {
+            if letter.body == body {
+                found = Some(handle.to_owned());
+            }
+            Visit::Leave
+        })
+        .await?;
+        Ok(found)
+    }
+
     /// Up to `limit` letters, oldest first; all stay in the queue.
     async fn list(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
         let mut listed = Vec::new();

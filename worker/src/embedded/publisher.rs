@@ -1,6 +1,6 @@
 //! Messages to the queues of a file.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -14,7 +14,7 @@ use super::{
 use crate::{
     broker::{
         BrokerState, CommandQueue, Destination, MessagePublisher, Properties, Publication,
-        PublishOutcome,
+        PublishOutcome, QueueDepth,
     },
     telemetry,
 };
@@ -147,6 +147,24 @@ impl MessagePublisher for EmbeddedPublisher {
 
     fn state(&self) -> watch::Receiver<BrokerState> {
         self.state.subscribe()
+    }
+
+    async fn queues(&self) -> Option<Vec<QueueDepth>> {
+        let counts = self.queue.counts().await.ok()?;
+        // Empty queues are not counted. Messages that wait for a retry are in their queue already.
+        let commands = CommandQueue::ALL.map(CommandQueue::as_str).into_iter();
+        let mut depths: BTreeMap<&str, u64> =
+            commands.chain([DEAD]).map(|name| (name, 0)).collect();
+        for count in &counts {
+            let messages = count.ready + count.delayed + count.leased;
+            depths.insert(&count.queue, u64::try_from(messages).unwrap_or_default());
+        }
+        let depth = |(queue, messages): (&str, u64)| QueueDepth {
+            queue: queue.to_owned(),
+            messages: Some(messages),
+            consumers: None,
+        };
+        Some(depths.into_iter().map(depth).collect())
     }
 }
 

@@ -1,6 +1,10 @@
 //! The shared state of all handlers.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use axum::{extract::FromRef, http::HeaderValue};
@@ -11,7 +15,9 @@ use glyph_workflow_engine::{
 };
 
 use super::Health;
-use crate::{settings::Tokens, wire::CloudEventMessages};
+use crate::{
+    broker::MessagePublisher, dead_letters::DeadLetters, settings::Tokens, wire::CloudEventMessages,
+};
 
 /// Timeout of any request; after it the answer is 504.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,6 +37,31 @@ pub struct NotTaken {
     pub reason: String,
 }
 
+/// The broker, for those who look at it; empty until the process has one. Clones share it.
+#[derive(Clone, Default)]
+pub struct BrokerSlot(Arc<OnceLock<BrokerParts>>);
+
+/// What the API asks of the broker.
+pub(super) struct BrokerParts {
+    /// Knows how full the queues are.
+    pub(super) publisher: Arc<dyn MessagePublisher>,
+    /// The dead queue. One looks at a time: messages that one holds are hidden from others.
+    pub(super) letters: tokio::sync::Mutex<Arc<dyn DeadLetters>>,
+}
+
+impl BrokerSlot {
+    /// Sets the broker.
+    pub fn fill(&self, publisher: Arc<dyn MessagePublisher>, letters: Arc<dyn DeadLetters>) {
+        let letters = tokio::sync::Mutex::new(letters);
+        let _ = self.0.set(BrokerParts { publisher, letters });
+    }
+
+    /// The broker, once there is one.
+    pub(super) fn get(&self) -> Option<&BrokerParts> {
+        self.0.get()
+    }
+}
+
 /// The shared state of all handlers; clones share it.
 #[derive(Clone)]
 pub struct Api {
@@ -48,6 +79,8 @@ pub struct Api {
     pub cors_origins: Arc<[HeaderValue]>,
     /// The readiness of the parts.
     pub health: Health,
+    /// The broker.
+    pub broker: BrokerSlot,
     /// The metrics in the Prometheus text format.
     pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }

@@ -18,6 +18,7 @@ use glyph_workflow_engine::{
 use super::{
     Problem,
     access::{Access, Sight},
+    cookie,
 };
 use crate::settings::{Role, TokenHolder, TokenRefusal, Tokens};
 
@@ -55,6 +56,15 @@ impl Caller {
     }
 }
 
+/// The page that a request comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Page {
+    /// One of this origin, or a program that is no browser.
+    Own,
+    /// One of an origin that is listed.
+    Listed,
+}
+
 /// The conditions of one operation.
 #[derive(Clone)]
 pub(super) struct Gate {
@@ -80,8 +90,8 @@ pub(super) async fn admit(State(gate): State<Gate>, mut request: Request, next: 
 impl Gate {
     fn caller(&self, request: &Request, now: DateTime<Utc>) -> Result<Caller, Problem> {
         let headers = request.headers();
-        self.check_page(headers)?;
-        let holder = self.holder(headers, now)?;
+        let page = self.page(headers)?;
+        let holder = self.holder(headers, page, now)?;
         let Some(sight) = self.access.sight(holder.role) else {
             return Err(Problem::forbidden(format!(
                 "this needs one of the roles {}; the token has `{}`",
@@ -93,16 +103,23 @@ impl Gate {
         Ok(Caller { holder, sight })
     }
 
-    /// The holder of the token in the headers.
-    fn holder(&self, headers: &HeaderMap, now: DateTime<Utc>) -> Result<Arc<TokenHolder>, Problem> {
+    /// The holder of the token in the headers. A cookie counts only for a page of this origin.
+    fn holder(
+        &self,
+        headers: &HeaderMap,
+        page: Page,
+        now: DateTime<Utc>,
+    ) -> Result<Arc<TokenHolder>, Problem> {
         if !self.tokens.required() {
             return Ok(Arc::default());
         }
-        let token = bearer(headers).ok_or_else(|| {
+        let sent = bearer(headers).map(str::to_owned);
+        let of_session = || cookie::token(headers).filter(|_| page == Page::Own);
+        let token = sent.or_else(of_session).ok_or_else(|| {
             Problem::unauthenticated("send a known token: `Authorization: Bearer …`")
         })?;
         self.tokens
-            .holder(token, now)
+            .holder(&token, now)
             .map_err(|refusal| match refusal {
                 TokenRefusal::Unknown => {
                     Problem::unauthenticated("send a known token: `Authorization: Bearer …`")
@@ -116,7 +133,7 @@ impl Gate {
     /// Refuses requests that a browser sends for a page of another origin, which could else command
     /// the worker in the name of whoever looks at the page. Other ports of this machine are other
     /// origins too.
-    fn check_page(&self, headers: &HeaderMap) -> Result<(), Problem> {
+    fn page(&self, headers: &HeaderMap) -> Result<Page, Problem> {
         let origin = headers.get(header::ORIGIN);
         let is_listed = origin.is_some_and(|origin| self.origins.contains(origin));
         let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
@@ -125,9 +142,6 @@ impl Gate {
                 "without tokens the API serves this machine alone: `Host` must be localhost or a \
                  loopback address",
             ));
-        }
-        if is_listed {
-            return Ok(());
         }
         let is_same = |origin: &HeaderValue| {
             let origin = origin.as_bytes();
@@ -140,12 +154,17 @@ impl Gate {
         };
         let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
         let crosses = matches!(site, Some(b"cross-site" | b"same-site"));
-        if crosses || origin.is_some_and(|origin| !is_same(origin)) {
-            return Err(Problem::forbidden(
-                "a page of another origin asked: list its origin in GLYPH_CORS_ORIGINS if it may",
-            ));
+        // Behind a proxy that changes `Host`, the browser still knows.
+        let is_vouched = is_listed && site == Some(b"same-origin");
+        if !crosses && (is_vouched || origin.is_none_or(is_same)) {
+            return Ok(Page::Own);
         }
-        Ok(())
+        if is_listed {
+            return Ok(Page::Listed);
+        }
+        Err(Problem::forbidden(
+            "a page of another origin asked: list its origin in GLYPH_CORS_ORIGINS if it may",
+        ))
     }
 
     /// Refuses a body of another type. A browser sends JSON and YAML for another origin only after
@@ -165,7 +184,7 @@ impl Gate {
 }
 
 /// The token in the headers.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let sent = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = sent.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())

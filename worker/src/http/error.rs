@@ -23,6 +23,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
+    broker::BrokerError,
     operations::{
         backtest::BacktestFailure, feed::FeedError, labels::LabelsError, migration::MigrationError,
     },
@@ -117,6 +118,13 @@ impl Problem {
     pub(super) fn task_not_found(task: impl std::fmt::Display) -> Self {
         let detail = format!("there is no task {task}; `start` makes one");
         Self::new(StatusCode::NOT_FOUND, "task_not_found", detail)
+    }
+
+    /// Nothing of that id.
+    pub(super) fn not_found(what: &str, id: impl std::fmt::Display) -> Self {
+        let detail = format!("there is no {what} {id}");
+        let code = format!("{}_not_found", what.replace(' ', "_"));
+        Self::new(StatusCode::NOT_FOUND, code, detail)
     }
 
     /// No workflow of that name.
@@ -222,6 +230,16 @@ impl From<EventStoreError> for Problem {
         }
         tracing::error!(error = telemetry::chain(&error), "the store failed");
         Self::internal()
+    }
+}
+
+impl From<BrokerError> for Problem {
+    fn from(error: BrokerError) -> Self {
+        tracing::warn!(
+            error = telemetry::chain(&error),
+            "the broker is not available"
+        );
+        Self::unavailable(error.to_string())
     }
 }
 

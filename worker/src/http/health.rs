@@ -6,6 +6,7 @@ use axum::{Json, extract::State, http::StatusCode, response::IntoResponse};
 use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// The state of one part that the worker needs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -79,12 +80,14 @@ impl Readiness {
 #[derive(Clone, Debug)]
 pub struct Health {
     readiness: Arc<watch::Sender<Readiness>>,
+    draining: CancellationToken,
 }
 
 impl Default for Health {
     fn default() -> Self {
         Self {
             readiness: Arc::new(watch::Sender::new(Readiness::starting())),
+            draining: CancellationToken::new(),
         }
     }
 }
@@ -105,9 +108,22 @@ impl Health {
         });
     }
 
-    /// Whether the process takes no commands any more because it is about to end.
+    /// The process takes no commands any more, because it is about to end.
+    pub fn drain(&self) {
+        self.update(|readiness| {
+            readiness.intake = PartState::not_ready("the worker is shutting down");
+        });
+        self.draining.cancel();
+    }
+
+    /// Whether the process is about to end.
     pub fn is_draining(&self) -> bool {
-        !self.readiness.borrow().intake.ready
+        self.draining.is_cancelled()
+    }
+
+    /// Returns once the process is about to end.
+    pub fn drained(&self) -> WaitForCancellationFutureOwned {
+        self.draining.clone().cancelled_owned()
     }
 
     /// The current readiness, and every change.

@@ -78,7 +78,7 @@ fn document(operations: &[Operation]) -> Value {
         .into_generator();
     let problem = answers.subschema_for::<Problem>();
     let mut paths = Map::new();
-    for operation in operations {
+    for operation in operations.iter().filter(|operation| operation.listed) {
         let described = describe(operation, &mut answers, &mut requests);
         let method = operation.method.as_str().to_lowercase();
         paths.entry(operation.path).or_insert_with(|| json!({}))[method] = described;

@@ -7,7 +7,7 @@ use axum::{
     handler::Handler,
     http::Method,
     middleware,
-    routing::{MethodRouter, get, post, put},
+    routing::{MethodRouter, delete, get, post, put},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
@@ -36,6 +36,8 @@ pub(super) struct Operation {
     pub(super) answers: Vec<Answer>,
     /// Statuses of the problem documents that it may return, besides the common ones.
     pub(super) problems: Vec<u16>,
+    /// Whether the document of the API tells of it.
+    pub(super) listed: bool,
     /// Whether it submits a command: its request has a key and a correlation id.
     pub(super) command: bool,
     /// Whether a token that belongs to a user makes the body's `user_id` optional.
@@ -104,6 +106,16 @@ impl Operation {
         operation.access(Access::OPERATE)
     }
 
+    /// An operation that takes something away; operators only, unless [`Self::access`] is called.
+    pub(super) fn delete<T: 'static>(
+        path: &'static str,
+        id: &'static str,
+        handler: impl Handler<T, Api>,
+    ) -> Self {
+        let operation = Self::new(Method::DELETE, path, id, delete(handler));
+        operation.access(Access::OPERATE)
+    }
+
     /// An operation that submits a command to a task.
     pub(super) fn command<B: JsonSchema, T: 'static>(
         path: &'static str,
@@ -138,6 +150,7 @@ impl Operation {
             body: None,
             answers: Vec::new(),
             problems,
+            listed: true,
             command: false,
             person_from_token: false,
             handler,
@@ -152,6 +165,14 @@ impl Operation {
     pub(super) fn access(self, access: Access) -> Self {
         Self {
             access: Some(access),
+            ..self
+        }
+    }
+
+    /// Is left out of the document of the API: it is for the console alone.
+    pub(super) fn unlisted(self) -> Self {
+        Self {
+            listed: false,
             ..self
         }
     }

@@ -32,17 +32,22 @@ use super::{
     assignments::ClaimAnswer,
     backtests, commands,
     commands::{NextStep, WorkResult},
-    feed, goals,
+    console, feed, goals,
     goals::{CompletionResult, GoalList},
     health::{Liveness, ReadinessDocument, livez, readyz},
-    labels, log, migration,
+    jobs, labels, letters, log, migration,
     migration::{MigrateAnswer, MigrateBody},
     openapi,
     openapi::ApiDocument,
     operation::Operation,
+    rejected,
     request::{IDEMPOTENCY_KEY, PAGE_DEFAULT},
-    schemas, tasks,
-    tasks::SeenState,
+    schemas, session, status,
+    status::StatusBoard,
+    stuck,
+    stuck::StuckBoard,
+    tasks,
+    tasks::{ExplainedTask, SeenState},
     workflows,
     workflows::{OperatorResult, WorkflowList},
 };
@@ -51,7 +56,6 @@ use crate::{
         annotators::AnnotatorList,
         answers::AnswersDocument,
         assignments::{AssignmentList, ReleasedSlots},
-        explain::Explanation,
         migration::{MigrationPage, MigrationRequest},
         tasks::StateDocument,
         workflows::WorkflowDocument,
@@ -67,7 +71,10 @@ const PREFLIGHT_VALID: Duration = Duration::from_mins(10);
 pub fn router(api: Api) -> Router {
     let operations = operations();
     let document = Arc::new(ApiDocument::of(&operations));
-    guarded(operations, api).layer(Extension(document))
+    guarded(operations, console::files(), api)
+        .layer(Extension(document))
+        .layer(Extension(StatusBoard::default()))
+        .layer(Extension(StuckBoard::default()))
 }
 
 /// The OpenAPI 3.1 document of the whole API.
@@ -79,7 +86,7 @@ pub fn openapi_document() -> Value {
 pub fn operations_router(api: Api) -> Router {
     let mut operations = health_operations();
     operations.push(metrics_operation().open());
-    guarded(operations, api)
+    guarded(operations, Router::new(), api)
 }
 
 /// All operations. This list feeds both the router and the OpenAPI document, so the two cannot
@@ -179,6 +186,12 @@ fn operations() -> Vec<Operation> {
     all.extend(schemas::operations());
     all.push(annotate::operation());
     all.extend(log::operations());
+    all.extend(rejected::operations());
+    all.extend(letters::operations());
+    all.extend(jobs::operations());
+    all.extend(status::operations());
+    all.extend(stuck::operations());
+    all.extend(session::operations());
     all.extend(health_operations());
     all.push(metrics_operation());
     all.push(
@@ -229,6 +242,14 @@ fn workflow_operations() -> Vec<Operation> {
         .access(Access::ANYBODY)
         .summary("What each step asks people for, as JSON Schemas of `annotation.data`")
         .answers::<AnswersDocument>(200, "The steps that people submit to")
+        .problems(&[404]),
+        Operation::get(
+            "/api/v1/workflows/{id}/diagram",
+            "show_diagram",
+            workflows::diagram,
+        )
+        .summary("A drawing of one revision, as SVG")
+        .answers_text("image/svg+xml", "The drawing")
         .problems(&[404]),
         Operation::command::<OperatorBody, _>(
             "/api/v1/workflows/{id}/pause",
@@ -308,6 +329,11 @@ fn task_operations() -> Vec<Operation> {
             .query("status", "With this status.", schema_for!(TaskStatus))
             .query("step", "Waiting in this step.", schema_for!(StepId))
             .query(
+                "incidents",
+                "Only those with an open incident.",
+                json_schema!({"type": "boolean", "default": false}),
+            )
+            .query(
                 "label.*",
                 "With these labels, as `label.project=p1`.",
                 schema_for!(String),
@@ -358,8 +384,8 @@ fn task_operations() -> Vec<Operation> {
             "explain_task",
             tasks::explain,
         )
-        .summary("Why a task waits, or how it was decided")
-        .answers::<Explanation>(200, "The explanation")
+        .summary("Why a task waits, or how it was decided, and what an operator can do")
+        .answers::<ExplainedTask>(200, "The explanation")
         .problems(&[404]),
     ]
 }
@@ -479,13 +505,11 @@ fn metrics_operation() -> Operation {
 
 /// Adds what every route shares: problem documents for unknown paths and methods, panics and
 /// timeouts.
-fn guarded(operations: Vec<Operation>, api: Api) -> Router {
+fn guarded(operations: Vec<Operation>, files: Router<Api>, api: Api) -> Router {
     let cors = cors(&api.cors_origins);
     let routes = operations.into_iter().map(|o| o.into_route(&api));
     routes
-        .fold(Router::new(), |router, (path, route)| {
-            router.route(path, route)
-        })
+        .fold(files, |router, (path, route)| router.route(path, route))
         .fallback(async || Problem::no_route())
         .method_not_allowed_fallback(async || Problem::no_method())
         .layer(middleware::from_fn(bounded))

@@ -1,6 +1,11 @@
 //! Workflows: create, list, show, and operator commands on them.
 
-use axum::{Json, extract::State, http::StatusCode, response::Response};
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
 use glyph_workflow_engine::{
     ids::WorkflowId,
     store::{RecordedOutcome, WorkflowPause},
@@ -16,6 +21,7 @@ use super::{
     request::{CommandHeaders, Limited, Parameters, Path},
 };
 use crate::{
+    diagram::svg,
     operations::{
         answers::AnswersDocument,
         secrets::hide,
@@ -57,6 +63,16 @@ pub(super) async fn show(
         hide(&mut document);
     }
     Ok(Json(document))
+}
+
+pub(super) async fn diagram(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let config = resolve_one(&*api.store, &id).await?;
+    let config = config.ok_or_else(|| Problem::workflow_not_found(&id))?;
+    let media_type = [(header::CONTENT_TYPE, "image/svg+xml")];
+    Ok((media_type, svg(&config)).into_response())
 }
 
 pub(super) async fn answers(

@@ -17,6 +17,7 @@ pub mod labels;
 pub mod migration;
 pub mod own_work;
 pub mod secrets;
+pub mod stuck;
 pub mod tasks;
 pub mod text_file;
 pub mod waiting;

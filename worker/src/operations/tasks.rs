@@ -27,7 +27,7 @@ use super::{
 const EXPLAINED_EVENTS_MAX: usize = 20_000;
 
 /// The newest events of the log that are searched for people with a role.
-const PEOPLE_EVENTS_MAX: u32 = 20_000;
+pub(super) const PEOPLE_EVENTS_MAX: u32 = 20_000;
 
 /// The state of a task with its current steps, which are derived from it.
 #[derive(Serialize, JsonSchema)]

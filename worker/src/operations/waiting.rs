@@ -208,7 +208,7 @@ impl Missing {
         (!missing.roles.is_empty() || !missing.skills.is_empty()).then_some(missing)
     }
 
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         let quoted = |names: &[String], between: &str| {
             let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
             names.join(between)
@@ -381,7 +381,7 @@ fn reason(visit: &Visit, waiting: &Waiting, missing: Option<&Missing>) -> String
 }
 
 /// That an incident holds a step, and what helps.
-fn held_by(incident: &Incident, visit: &Visit) -> String {
+pub(super) fn held_by(incident: &Incident, visit: &Visit) -> String {
     let Incident { code, reason, .. } = incident;
     let over = visit.status != VisitStatus::Active;
     let helps = match code {

@@ -7,6 +7,7 @@ mod backtests;
 mod browsers;
 mod claims;
 mod clients;
+mod console;
 mod explain;
 mod feed;
 mod gold;
@@ -26,7 +27,7 @@ use axum::{
     http::{HeaderMap, Request, StatusCode},
 };
 use glyph_worker::{
-    http::{Api, CommandSink, Health, NotTaken, openapi_document, router},
+    http::{Api, BrokerSlot, CommandSink, Health, NotTaken, openapi_document, router},
     settings::Tokens,
     wire::CloudEventMessages,
 };
@@ -108,6 +109,7 @@ impl Server {
             tokens,
             cors_origins: ["https://app.example.org".parse().unwrap()].into(),
             health: health.clone(),
+            broker: BrokerSlot::default(),
             metrics: Arc::new(|| "glyph_up 1\n".to_owned()),
         };
         Self {

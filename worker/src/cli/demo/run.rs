@@ -55,7 +55,7 @@ pub(in crate::cli) async fn run(
     output.result(&document, || summary.text(&url, &program()));
     if args.serve {
         output.note(&format!(
-            "\nServing http://{}/api/v1/tasks (Ctrl-C ends it)",
+            "\nThe console: http://{}/ui (Ctrl-C ends it)",
             settings.http_addr
         ));
         serve(settings, WorkerParts::default()).await?;

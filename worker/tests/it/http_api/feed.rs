@@ -133,9 +133,7 @@ async fn whoever_waits_at_the_end_is_told_of_what_comes() {
         told.json
     );
     // A worker that ends answers at once.
-    server.health.update(|readiness| {
-        readiness.intake = glyph_worker::http::PartState::not_ready("draining");
-    });
+    server.health.drain();
     let answer = server.get("/api/v1/events?after=end&wait=20");
     let answer = tokio::time::timeout(Duration::from_secs(5), answer).await;
     assert_eq!(answer.expect("at once").json["items"], json!([]));

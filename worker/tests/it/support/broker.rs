@@ -8,7 +8,7 @@ use std::{
 use async_trait::async_trait;
 use glyph_worker::broker::{
     BrokerState, CommandQueue, CommandSource, Delivery, Destination, MessagePublisher, Properties,
-    Publication, PublishOutcome, Receipt,
+    Publication, PublishOutcome, QueueDepth, Receipt,
 };
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
@@ -228,5 +228,9 @@ impl MessagePublisher for FakeBroker {
 
     fn state(&self) -> watch::Receiver<BrokerState> {
         self.publisher_state.subscribe()
+    }
+
+    async fn queues(&self) -> Option<Vec<QueueDepth>> {
+        None
     }
 }
