@@ -150,12 +150,13 @@ async fn events(
     let reading = async {
         while let Some(part) = body.next().await {
             text += std::str::from_utf8(&part.unwrap()).unwrap();
-            while let Some((event, rest)) = text.split_once("\n\n") {
+            while let Some((event, _)) = text.split_once("\n\n") {
+                let end = event.len() + 2;
                 let of = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
                 if let (Some(name), Some(data)) = (of("event: "), of("data: ")) {
                     found.push((name.to_owned(), serde_json::from_str(data).unwrap()));
                 }
-                text = rest.to_owned();
+                text.drain(..end);
                 let last = found.last();
                 if last.is_some_and(|(name, data)| is_last(name, data)) {
                     return;
