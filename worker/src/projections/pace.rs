@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use glyph_workflow_engine::store::{
-    EventStoreError, LogEntry, OpenProjection, ProjectionRows, ProjectionWrite, Store,
+use glyph_workflow_engine::{
+    limits::PAGE_MAX,
+    store::{EventStoreError, LogEntry, OpenProjection, ProjectionRows, ProjectionWrite, Store},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -13,9 +14,6 @@ use crate::{
     failpoints::{CrashPoint, Failpoints},
     telemetry,
 };
-
-/// Events of one step: so many that reading and writing the rows costs little beside them.
-pub(super) const STEP_EVENTS_MAX: u32 = 2_500;
 
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
@@ -94,7 +92,7 @@ pub(super) async fn fold_page(
     failpoints: &Failpoints,
     fold: impl AsyncFnOnce(ProjectionRows, &[LogEntry]) -> Result<ProjectionWrite, EventStoreError>,
 ) -> Result<PageOutcome, EventStoreError> {
-    let Some(mut step) = store.open_projection(name, STEP_EVENTS_MAX).await? else {
+    let Some(mut step) = store.open_projection(name, PAGE_MAX).await? else {
         return Ok(PageOutcome::Elsewhere);
     };
     let outcome = PageOutcome::of(&step);

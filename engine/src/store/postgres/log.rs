@@ -133,12 +133,15 @@ pub(super) struct Page {
 }
 
 impl Page {
-    fn of(read: Vec<SizedEntry>, limit: u32) -> Self {
-        let bytes: i64 = read.iter().map(|(_, bytes)| *bytes).sum();
-        Self {
-            is_full: read.len() >= limit as usize || bytes >= PAGE_BYTES_MAX,
-            entries: read.into_iter().map(|(entry, _)| entry).collect(),
+    /// What is known already.
+    fn known(known: Vec<LogEntry>, limit: u32) -> Option<Self> {
+        if known.is_empty() {
+            return None;
         }
+        Some(Self {
+            is_full: known.len() >= limit as usize,
+            entries: known,
+        })
     }
 }
 
@@ -149,23 +152,33 @@ pub(super) async fn read_recent_log(
     after: LogPosition,
     limit: u32,
 ) -> Result<Page, EventStoreError> {
-    let known = recent.after(after, limit);
-    if !known.is_empty() {
-        return Ok(Page::of(known, limit));
+    if let Some(known) = Page::known(recent.after(after, limit), limit) {
+        return Ok(known);
     }
     // One reads, and the others that came at the same time find it.
     let _reading = recent.reading().await;
-    let known = recent.after(after, limit);
-    if !known.is_empty() {
-        return Ok(Page::of(known, limit));
+    if let Some(known) = Page::known(recent.after(after, limit), limit) {
+        return Ok(known);
     }
+    let mut stored = 0;
     let read = fetch(conn, page(after, limit), |row| {
+        let data = Columns::of("workflow_events", row).text("event_data")?;
         let bytes: i32 = row.try_get("bytes").map_err(classify)?;
-        Ok((rows::log_entry(row)?, i64::from(bytes)))
-    })
-    .await?;
+        Ok((rows::log_entry(row)?, data.len(), i64::from(bytes)))
+    });
+    let read: Vec<SizedEntry> = read
+        .await?
+        .into_iter()
+        .map(|(entry, bytes, of_row)| {
+            stored += of_row;
+            (entry, bytes)
+        })
+        .collect();
     recent.take(after, &read);
-    Ok(Page::of(read, limit))
+    Ok(Page {
+        is_full: read.len() >= limit as usize || stored >= PAGE_BYTES_MAX,
+        entries: read.into_iter().map(|(entry, _)| entry).collect(),
+    })
 }
 
 fn page(after: LogPosition, limit: u32) -> PgQuery {

@@ -14,11 +14,11 @@ use crate::{events::LogPosition, store::LogEntry};
 
 /// Events kept.
 const EVENTS_MAX: usize = 6_000;
-/// Bytes of their data kept, as the database keeps them.
-const BYTES_MAX: i64 = 8 << 20;
+/// Bytes of their data kept, as text: the database may keep it compressed to a hundredth.
+const BYTES_MAX: usize = 8 << 20;
 
 /// An event, and the bytes of its data.
-pub(super) type SizedEntry = (LogEntry, i64);
+pub(super) type SizedEntry = (LogEntry, usize);
 
 /// The newest part of the log that was read.
 #[derive(Debug, Default)]
@@ -32,13 +32,13 @@ pub(super) struct RecentLog {
 struct Part {
     after: LogPosition,
     events: VecDeque<SizedEntry>,
-    bytes: i64,
+    bytes: usize,
 }
 
 impl RecentLog {
     /// What is known after a position, at most `limit` events; empty where that is not known, or
     /// nothing is.
-    pub(super) fn after(&self, after: LogPosition, limit: u32) -> Vec<SizedEntry> {
+    pub(super) fn after(&self, after: LogPosition, limit: u32) -> Vec<LogEntry> {
         let part = self.part.lock().unwrap_or_else(PoisonError::into_inner);
         if after < part.after {
             return Vec::new();
@@ -47,7 +47,7 @@ impl RecentLog {
             .events
             .partition_point(|(entry, _)| entry.position <= after);
         let next = part.events.range(known..).take(limit as usize);
-        next.cloned().collect()
+        next.map(|(entry, _)| entry.clone()).collect()
     }
 
     /// Waits for the turn to read more.
@@ -126,7 +126,7 @@ mod tests {
 
     fn known(log: &RecentLog, after: i64) -> Vec<i64> {
         let found = log.after(at(after), 100).into_iter();
-        found.map(|(entry, _)| entry.position.entry).collect()
+        found.map(|entry| entry.position.entry).collect()
     }
 
     #[test]
@@ -162,7 +162,7 @@ mod tests {
         let many = i64::try_from(EVENTS_MAX).unwrap() + 2;
         log.take(at(0), &read(1..=many));
         assert!(known(&log, 1).is_empty());
-        assert_eq!(log.after(at(2), 1)[0].0.position, at(3));
+        assert_eq!(log.after(at(2), 1)[0].position, at(3));
         let huge: Vec<SizedEntry> = read([many + 1, many + 2]);
         let huge: Vec<SizedEntry> = huge
             .into_iter()
