@@ -196,7 +196,7 @@ impl LiveModel {
             };
             let page = store.read_workflow_log(filter, after, PAGE_MAX).await?;
             compute(|| self.learn(&page));
-            if page.read < PAGE_MAX {
+            if page.is_last {
                 return Ok(());
             }
         }

@@ -9,6 +9,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::error::EventStoreError;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use super::rows::WithSize;
 use crate::{
     events::{LogPosition, StoredEvent},
     ids::{StepId, TaskId, WorkflowId},
@@ -77,6 +79,8 @@ pub struct LogPage {
     pub through: LogPosition,
     /// How many events were examined.
     pub read: u32,
+    /// Whether the log went no further when it was read.
+    pub is_last: bool,
 }
 
 /// A page of a task's history.
@@ -93,17 +97,23 @@ pub struct EventPage {
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 impl LogPage {
-    /// A page of the events examined after `after`, each with its position.
+    /// The page after `after` of the events examined, each with its position: at most `limit`, and
+    /// fewer if their size ended it.
     pub(super) fn of(
-        looked_at: Vec<(LogPosition, Option<StoredEvent>)>,
+        examined: Vec<WithSize<(LogPosition, Option<StoredEvent>)>>,
+        ended_by_size: bool,
         after: LogPosition,
+        limit: u32,
     ) -> Self {
         Self {
-            through: looked_at.last().map_or(after, |(position, _)| *position),
-            read: u32::try_from(looked_at.len()).unwrap_or(u32::MAX),
-            entries: looked_at
+            through: examined
+                .last()
+                .map_or(after, |((position, _), _)| *position),
+            read: u32::try_from(examined.len()).unwrap_or(u32::MAX),
+            is_last: !ended_by_size && examined.len() < limit as usize,
+            entries: examined
                 .into_iter()
-                .filter_map(|(position, event)| Some((position, event?)))
+                .filter_map(|((position, event), _)| Some((position, event?)))
                 .collect(),
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
+use futures::{Stream, TryStreamExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, value::RawValue};
 use sha2::{Digest, Sha256};
@@ -233,6 +234,32 @@ impl<'r, R: Record> Columns<'r, R> {
     }
 }
 
+/// Bytes of events' data, as text, after which what is read of the log at once ends. The database
+/// may keep them compressed to a hundredth, and in memory they are several times that.
+pub(super) const LOG_BYTES_MAX: usize = 8 << 20;
+
+/// What a row holds, and the bytes of its data as text.
+pub(super) type WithSize<T> = (T, usize);
+
+/// Reads rows until their data reach [`LOG_BYTES_MAX`]; returns whether they did. Each is decoded as
+/// it comes: nothing else is in memory.
+pub(super) async fn read_within<R, T>(
+    rows: impl Stream<Item = Result<R, EventStoreError>>,
+    decode: impl Fn(&R) -> Result<WithSize<T>, EventStoreError>,
+) -> Result<(Vec<WithSize<T>>, bool), EventStoreError> {
+    let mut rows = std::pin::pin!(rows);
+    let (mut read, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.try_next().await? {
+        let row = decode(&row)?;
+        bytes += row.1;
+        read.push(row);
+        if bytes >= LOG_BYTES_MAX {
+            return Ok((read, true));
+        }
+    }
+    Ok((read, false))
+}
+
 /// The checksum of a state's text.
 pub(super) fn checksum(text: &str) -> [u8; 32] {
     Sha256::digest(text).into()
@@ -264,14 +291,15 @@ pub(super) fn event(row: &impl Record) -> Result<StoredEvent, EventStoreError> {
     })
 }
 
-pub(super) fn log_entry(row: &impl Record) -> Result<LogEntry, EventStoreError> {
+pub(super) fn log_entry(row: &impl Record) -> Result<WithSize<LogEntry>, EventStoreError> {
     let columns = Columns::of("workflow_events", row);
-    Ok(LogEntry {
+    let entry = LogEntry {
         position: columns.log_position()?,
         workflow: columns.slug("workflow")?,
         started_at: columns.time("started_at")?,
         event: event(row)?,
-    })
+    };
+    Ok((entry, columns.text("event_data")?.len()))
 }
 
 /// A message of the log.
@@ -290,11 +318,16 @@ pub(super) fn logged_message(row: &impl Record) -> Result<LoggedMessage, EventSt
 pub(super) fn log_row(
     row: &impl Record,
     workflow: &Slug,
-) -> Result<(LogPosition, Option<StoredEvent>), EventStoreError> {
+) -> Result<WithSize<(LogPosition, Option<StoredEvent>)>, EventStoreError> {
     let columns = Columns::of("workflow_events", row);
-    let is_wanted = columns.opt_text("workflow")? == Some(workflow.as_str());
-    let event = is_wanted.then(|| event(row)).transpose()?;
-    Ok((columns.log_position()?, event))
+    let position = columns.log_position()?;
+    if columns.opt_text("workflow")? != Some(workflow.as_str()) {
+        return Ok(((position, None), 0));
+    }
+    Ok((
+        (position, Some(event(row)?)),
+        columns.text("event_data")?.len(),
+    ))
 }
 
 /// The state of a snapshot; `None` if its checksum does not match. Its stream is then replayed.

@@ -43,6 +43,7 @@ fn page(log: &[StoredEvent]) -> LogPage {
         entries: (1..).map(position).zip(log.iter().cloned()).collect(),
         through: position(i64::try_from(log.len()).unwrap()),
         read: u32::try_from(log.len()).unwrap(),
+        is_last: true,
     }
 }
 

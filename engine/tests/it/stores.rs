@@ -51,3 +51,20 @@ conformance!(on_memory, crate::stores::memory::Memory);
 conformance!(on_postgres, crate::stores::postgres::Postgres);
 #[cfg(feature = "sqlite")]
 conformance!(on_sqlite, crate::stores::sqlite::Sqlite);
+
+/// What holds for stores that keep their events outside this process.
+macro_rules! bounded {
+    ($store:ident, $adapter:ty) => {
+        mod $store {
+            run_case! {
+                $adapter,
+                a_page_of_the_log_is_bounded_in_bytes;
+            }
+        }
+    };
+}
+
+#[cfg(feature = "postgres")]
+bounded!(bounded_on_postgres, crate::stores::postgres::Postgres);
+#[cfg(feature = "sqlite")]
+bounded!(bounded_on_sqlite, crate::stores::sqlite::Sqlite);

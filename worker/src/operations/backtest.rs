@@ -160,7 +160,7 @@ pub async fn backtest(
         for revision in backtest.unknown_revisions(&page) {
             backtest.know(orchestrator.workflow(revision.0).await?);
         }
-        let (through, is_last) = (page.through, page.read < PAGE_MAX);
+        let (through, is_last) = (page.through, page.is_last);
         let deciding = tokio::task::spawn_blocking(move || {
             backtest.read(&page);
             backtest

@@ -72,6 +72,7 @@ impl ReliabilityStore for MemoryStore {
             entries: Vec::new(),
             through: after,
             read: 0,
+            is_last: false,
         };
         let rest = (1_i64..).zip(&data.log).skip(skip);
         let rest = rest.filter_map(|(entry, event)| Some((entry, event.as_ref()?)));
@@ -83,6 +84,7 @@ impl ReliabilityStore for MemoryStore {
                 page.entries.push((page.through, event.clone()));
             }
         }
+        page.is_last = page.read < limit;
         Ok(page)
     }
 

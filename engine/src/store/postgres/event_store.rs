@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use super::{
@@ -75,9 +77,11 @@ impl EventStore for PgEventStore {
         after: LogPosition,
         limit: u32,
     ) -> Result<Vec<LogEntry>, EventStoreError> {
-        self.run(LONG_WORK_TIMEOUT, move |conn| {
-            Box::pin(read_log(conn, after, limit))
-        })
-        .await
+        let recent = Arc::clone(&self.recent_log);
+        let read = self.run(LONG_WORK_TIMEOUT, move |conn| {
+            Box::pin(async move { read_log(conn, &recent, after, limit).await })
+        });
+        let (read, _) = read.await?;
+        Ok(read.into_iter().map(|(entry, _)| entry).collect())
     }
 }

@@ -1,20 +1,21 @@
 //! The log of all events, and the annotator models learned from it.
 
 use async_trait::async_trait;
-use sqlx::{PgConnection, Row};
+use futures::TryStreamExt;
+use sqlx::{PgConnection, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
     super::{
         EventStoreError, LogEntry, LogFilter, LogPage, LogPosition, LoggedMessage, MessageLog,
         ModelCheckpoint, ReliabilityStore,
-        rows::{self, Columns, checksum},
+        rows::{self, Columns, WithSize, checksum, read_within},
     },
     PgEventStore,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
     error::classify,
-    query::{PgQuery, fetch, nth},
-    recent_log::{RecentLog, SizedEntry},
+    query::nth,
+    recent_log::RecentLog,
     streams::event_columns,
 };
 
@@ -36,17 +37,13 @@ macro_rules! events_of_log {
     };
 }
 
-/// Bytes of stored data, as the database keeps them, after which a page ends: what a reader holds in
-/// memory is several times that.
-const PAGE_BYTES_MAX: i64 = 4 << 20;
-
 /// The workflow and the start time are in the head of the stream; if the head is lost, they come
 /// from its first event.
 const LOG: &str = concat!(
     "
     SELECT ",
     event_columns!("e"),
-    ", e.entry, e.position, e.bytes,
+    ", e.entry, e.position,
            coalesce(t.workflow, (
                SELECT first.event_data ->> 'workflow' FROM workflow_events first
                WHERE first.stream_id = e.stream_id AND first.version = 1
@@ -55,14 +52,10 @@ const LOG: &str = concat!(
                SELECT first.occurred_at FROM workflow_events first
                WHERE first.stream_id = e.stream_id AND first.version = 1
            )) AS started_at
-    FROM (
-        SELECT e.*, sum(e.bytes) OVER (ORDER BY e.entry, e.position) - e.bytes AS before
-        FROM (SELECT e.*, pg_column_size(e.event_data) AS bytes FROM ",
+    FROM ",
     events_of_log!(),
-    " e) e
-    ) e
+    " e
     LEFT JOIN tasks t ON t.task_id = e.stream_id
-    WHERE e.before < $4
     ORDER BY e.entry, e.position"
 );
 
@@ -115,15 +108,6 @@ const MESSAGES: &str = "
         ORDER BY position OFFSET 0) m
     ORDER BY l.entry, m.position LIMIT $5";
 
-/// Reads a page of the log.
-pub(super) async fn read_log(
-    conn: &mut PgConnection,
-    after: LogPosition,
-    limit: u32,
-) -> Result<Vec<LogEntry>, EventStoreError> {
-    fetch(conn, page(after, limit), rows::log_entry).await
-}
-
 /// A page of the log.
 pub(super) struct Page {
     /// Its events.
@@ -132,17 +116,23 @@ pub(super) struct Page {
     pub(super) is_full: bool,
 }
 
-impl Page {
-    /// What is known already.
-    fn known(known: Vec<LogEntry>, limit: u32) -> Option<Self> {
-        if known.is_empty() {
-            return None;
-        }
-        Some(Self {
-            is_full: known.len() >= limit as usize,
-            entries: known,
-        })
-    }
+/// Reads a page of the log; returns each event with its size, and whether the page ended at a bound.
+pub(super) async fn read_log(
+    conn: &mut PgConnection,
+    recent: &RecentLog,
+    after: LogPosition,
+    limit: u32,
+) -> Result<(Vec<WithSize<LogEntry>>, bool), EventStoreError> {
+    let limit = recent.events_for_page(limit);
+    let query = sqlx::query(LOG)
+        .bind(after.entry)
+        .bind(after.position)
+        .bind(i64::from(limit));
+    let rows = query.fetch(conn).map_err(classify);
+    let (read, ended_by_size) = read_within(rows, rows::log_entry).await?;
+    recent.learn_size(&read);
+    let is_full = ended_by_size || read.len() >= limit as usize;
+    Ok((read, is_full))
 }
 
 /// Reads a page of the log, or what others have read of it a moment ago.
@@ -152,41 +142,25 @@ pub(super) async fn read_recent_log(
     after: LogPosition,
     limit: u32,
 ) -> Result<Page, EventStoreError> {
-    if let Some(known) = Page::known(recent.after(after, limit), limit) {
+    let known = || {
+        let entries = recent.after(after, limit);
+        let is_full = entries.len() >= limit as usize;
+        (!entries.is_empty()).then_some(Page { entries, is_full })
+    };
+    if let Some(known) = known() {
         return Ok(known);
     }
     // One reads, and the others that came at the same time find it.
     let _reading = recent.reading().await;
-    if let Some(known) = Page::known(recent.after(after, limit), limit) {
+    if let Some(known) = known() {
         return Ok(known);
     }
-    let mut stored = 0;
-    let read = fetch(conn, page(after, limit), |row| {
-        let data = Columns::of("workflow_events", row).text("event_data")?;
-        let bytes: i32 = row.try_get("bytes").map_err(classify)?;
-        Ok((rows::log_entry(row)?, data.len(), i64::from(bytes)))
-    });
-    let read: Vec<SizedEntry> = read
-        .await?
-        .into_iter()
-        .map(|(entry, bytes, of_row)| {
-            stored += of_row;
-            (entry, bytes)
-        })
-        .collect();
+    let (read, is_full) = read_log(conn, recent, after, limit).await?;
     recent.take(after, &read);
     Ok(Page {
-        is_full: read.len() >= limit as usize || stored >= PAGE_BYTES_MAX,
         entries: read.into_iter().map(|(entry, _)| entry).collect(),
+        is_full,
     })
-}
-
-fn page(after: LogPosition, limit: u32) -> PgQuery {
-    sqlx::query(LOG)
-        .bind(after.entry)
-        .bind(after.position)
-        .bind(i64::from(limit))
-        .bind(PAGE_BYTES_MAX)
 }
 
 #[async_trait]
@@ -234,12 +208,16 @@ impl ReliabilityStore for PgEventStore {
             .bind(i64::from(limit))
             .bind(filter.workflow.as_str())
             .bind(&filter.event_types);
-        let found = self
-            .fetch(LONG_WORK_TIMEOUT, query, |row| {
-                rows::log_row(row, &filter.workflow)
+        let workflow = filter.workflow;
+        self.run(LONG_WORK_TIMEOUT, move |conn| {
+            Box::pin(async move {
+                let found = query.fetch(conn).map_err(classify);
+                let decode = |row: &PgRow| rows::log_row(row, &workflow);
+                let (examined, ended_by_size) = read_within(found, decode).await?;
+                Ok(LogPage::of(examined, ended_by_size, after, limit))
             })
-            .await?;
-        Ok(LogPage::of(found, after))
+        })
+        .await
     }
 
     async fn model_checkpoint(

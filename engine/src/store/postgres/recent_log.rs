@@ -7,31 +7,41 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
-use crate::{events::LogPosition, store::LogEntry};
+use crate::{
+    events::LogPosition,
+    store::{
+        LogEntry,
+        rows::{LOG_BYTES_MAX, WithSize},
+    },
+};
 
 /// Events kept.
-const EVENTS_MAX: usize = 6_000;
-/// Bytes of their data kept, as text: the database may keep it compressed to a hundredth.
-const BYTES_MAX: usize = 8 << 20;
-
-/// An event, and the bytes of its data.
-pub(super) type SizedEntry = (LogEntry, usize);
+const EVENTS_MAX: usize = 4_000;
+/// Bytes of their data kept, as text.
+const BYTES_MAX: usize = LOG_BYTES_MAX;
+/// Events for which a page is asked at least.
+const PAGE_MIN: usize = 8;
 
 /// The newest part of the log that was read.
 #[derive(Debug, Default)]
 pub(super) struct RecentLog {
     part: Mutex<Part>,
     reading: tokio::sync::Mutex<()>,
+    /// Bytes of an event's data in the page that was read last.
+    event_bytes: AtomicUsize,
 }
 
 /// Everything of the log after one position and up to its last event.
 #[derive(Debug, Default)]
 struct Part {
     after: LogPosition,
-    events: VecDeque<SizedEntry>,
+    events: VecDeque<WithSize<LogEntry>>,
     bytes: usize,
 }
 
@@ -55,8 +65,23 @@ impl RecentLog {
         self.reading.lock().await
     }
 
+    /// For how many events a page is asked, at most `limit`: what the database sends beyond a page's
+    /// bytes is sent for nothing, so it is asked for about as many events as the page can hold.
+    pub(super) fn events_for_page(&self, limit: u32) -> u32 {
+        let held = LOG_BYTES_MAX / self.event_bytes.load(Ordering::Relaxed).max(1);
+        u32::try_from(held.max(PAGE_MIN)).map_or(limit, |held| held.min(limit))
+    }
+
+    /// Learns how large events are now.
+    pub(super) fn learn_size(&self, read: &[WithSize<LogEntry>]) {
+        let bytes: usize = read.iter().map(|(_, bytes)| bytes).sum();
+        if let Some(mean) = bytes.checked_div(read.len()) {
+            self.event_bytes.store(mean, Ordering::Relaxed);
+        }
+    }
+
     /// Takes in what was read after a position: all events from there to the last of them.
-    pub(super) fn take(&self, after: LogPosition, read: &[SizedEntry]) {
+    pub(super) fn take(&self, after: LogPosition, read: &[WithSize<LogEntry>]) {
         let mut part = self.part.lock().unwrap_or_else(PoisonError::into_inner);
         let end = part
             .events
@@ -103,7 +128,7 @@ mod tests {
         LogPosition { entry, position: 0 }
     }
 
-    fn read(entries: impl IntoIterator<Item = i64>) -> Vec<SizedEntry> {
+    fn read(entries: impl IntoIterator<Item = i64>) -> Vec<WithSize<LogEntry>> {
         let event = WorkflowEvent::WorkflowCompleted { output: json!(1) };
         let entry = |entry| LogEntry {
             position: at(entry),
@@ -163,8 +188,8 @@ mod tests {
         log.take(at(0), &read(1..=many));
         assert!(known(&log, 1).is_empty());
         assert_eq!(log.after(at(2), 1)[0].position, at(3));
-        let huge: Vec<SizedEntry> = read([many + 1, many + 2]);
-        let huge: Vec<SizedEntry> = huge
+        let huge: Vec<WithSize<LogEntry>> = read([many + 1, many + 2]);
+        let huge: Vec<WithSize<LogEntry>> = huge
             .into_iter()
             .map(|(entry, _)| (entry, BYTES_MAX))
             .collect();

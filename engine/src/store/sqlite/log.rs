@@ -1,6 +1,7 @@
 //! The log of all events, and the annotator models learned from it.
 
 use async_trait::async_trait;
+use futures::TryStreamExt;
 use sqlx::{SqliteExecutor, sqlite::SqliteRow};
 use uuid::Uuid;
 
@@ -8,10 +9,11 @@ use super::{
     super::{
         EventStoreError, LogEntry, LogFilter, LogPage, LogPosition, LoggedMessage, MessageLog,
         ModelCheckpoint, ReliabilityStore,
-        rows::{self, Columns, checksum},
+        rows::{self, Columns, checksum, read_within},
     },
     connection::SqliteEventStore,
-    query::{fetch, nth},
+    error::classify,
+    query::nth,
     rows::array,
 };
 
@@ -85,7 +87,8 @@ pub(super) async fn read_log<'c>(
     limit: u32,
 ) -> Result<Vec<LogEntry>, EventStoreError> {
     let query = sqlx::query(LOG).bind(after.entry).bind(i64::from(limit));
-    fetch(from, query, rows::log_entry).await
+    let (read, _) = read_within(query.fetch(from).map_err(classify), rows::log_entry).await?;
+    Ok(read.into_iter().map(|(entry, _)| entry).collect())
 }
 
 #[async_trait]
@@ -133,10 +136,10 @@ impl ReliabilityStore for SqliteEventStore {
             .bind(i64::from(limit))
             .bind(filter.workflow.as_str())
             .bind(array(&filter.event_types)?);
-        let found = self
-            .fetch(query, |row| rows::log_row(row, &filter.workflow))
-            .await?;
-        Ok(LogPage::of(found, after))
+        let found = query.fetch(self.readers()).map_err(classify);
+        let decode = |row: &SqliteRow| rows::log_row(row, &filter.workflow);
+        let (examined, ended_by_size) = read_within(found, decode).await?;
+        Ok(LogPage::of(examined, ended_by_size, after, limit))
     }
 
     async fn model_checkpoint(

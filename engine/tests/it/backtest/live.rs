@@ -109,7 +109,7 @@ impl Recording {
             }
             backtest.read(&page);
             after = page.through;
-            if page.read < PAGE_MAX {
+            if page.is_last {
                 return backtest.finish(true);
             }
         }

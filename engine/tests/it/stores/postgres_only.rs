@@ -108,38 +108,6 @@ async fn the_log_waits_for_no_open_transaction_and_skips_nothing() {
     fresh.finish().await;
 }
 
-/// A page of large events ends early: its reader holds several times as much in memory.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_page_of_the_log_is_bounded_in_bytes() {
-    let Some(fresh) = Postgres::fresh().await else {
-        return;
-    };
-    // What cannot be compressed.
-    let output = |n: u32| {
-        let ids = (0..60_000).map(|k| {
-            uuid::Uuid::new_v5(&uuid::Uuid::nil(), &[n, k].map(u32::to_be_bytes).concat())
-        });
-        ids.map(|id| id.simple().to_string()).collect::<String>()
-    };
-    for n in 0..4 {
-        let mut events = started("flow", &[]);
-        events.push(WorkflowEvent::WorkflowCompleted {
-            output: json!(output(n)),
-        });
-        append(&fresh.store, numbered(n), None, events).await;
-    }
-    let (mut after, mut pages) = (LogPosition::default(), Vec::new());
-    loop {
-        let page = fresh.store.read_log(after, 100).await.unwrap();
-        let Some(last) = page.last() else { break };
-        after = last.position;
-        pages.push(page.len());
-    }
-    assert_eq!(pages.iter().sum::<usize>(), 4 * 3);
-    assert!(pages.len() > 1, "{pages:?}");
-    fresh.finish().await;
-}
-
 /// Readers follow the log while others write to it, and each sees every event once, in one order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whoever_follows_the_log_sees_everything_in_one_order() {

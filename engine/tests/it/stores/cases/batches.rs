@@ -11,8 +11,8 @@ use glyph_workflow_engine::{
     events::{StateRebuilder, WorkflowEvent},
     ids::TaskId,
     store::{
-        EventStoreError, LogPosition, OpenRequest, RecordedOutcome, SplitReason, Store, TaskRow,
-        TaskWrite, Verdict,
+        EventStoreError, LogFilter, LogPosition, OpenRequest, ProjectionWrite, RecordedOutcome,
+        SplitReason, Store, TaskRow, TaskWrite, Verdict,
     },
 };
 use serde_json::json;
@@ -530,6 +530,70 @@ pub(in crate::stores) async fn the_log_holds_all_streams_in_order(a: &impl Adapt
         paged.extend(page);
     }
     assert_eq!(paged, whole);
+}
+
+/// A page of large events ends early: its reader holds several times as much in memory. The size is
+/// that of the text, of which a database may keep a hundredth.
+pub(in crate::stores) async fn a_page_of_the_log_is_bounded_in_bytes(a: &impl Adapter) {
+    const TASKS: u32 = 24;
+    const BYTES: usize = 900_000;
+    const EVENTS: usize = TASKS as usize * 3;
+    let store = a.store();
+    for n in 0..TASKS {
+        let mut events = started("flow", &[]);
+        let output = json!("x".repeat(BYTES));
+        events.push(WorkflowEvent::WorkflowCompleted { output });
+        append(&*store, numbered(n), None, events).await;
+    }
+    let large = |event: &WorkflowEvent| matches!(event, WorkflowEvent::WorkflowCompleted { .. });
+    let most = (8 << 20) / BYTES + 1;
+
+    let (mut after, mut read) = (LogPosition::default(), 0);
+    loop {
+        let page = store.read_log(after, 100).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.position;
+        read += page.len();
+        let of_page = page.iter().filter(|entry| large(&entry.event.event));
+        assert!(of_page.count() <= most);
+    }
+    assert_eq!(read, EVENTS);
+
+    let filter = LogFilter {
+        workflow: slug("flow"),
+        event_types: vec!["workflow_completed"],
+    };
+    let (mut after, mut read, mut found) = (LogPosition::default(), 0, 0);
+    loop {
+        let page = store.read_workflow_log(filter.clone(), after, 100).await;
+        let page = page.unwrap();
+        assert!(page.entries.len() <= most);
+        after = page.through;
+        read += page.read as usize;
+        found += page.entries.len();
+        if page.is_last {
+            break;
+        }
+    }
+    assert_eq!((read, found), (EVENTS, TASKS as usize));
+
+    let mut counted = 0;
+    loop {
+        let opened = store.open_projection("counted", 100).await.unwrap();
+        let step = opened.expect("nobody else runs it");
+        let large = step
+            .entries
+            .iter()
+            .filter(|entry| large(&entry.event.event));
+        assert!(large.count() <= most);
+        counted += step.entries.len();
+        let is_full = step.is_full;
+        step.commit(ProjectionWrite::default()).await.unwrap();
+        if !is_full {
+            break;
+        }
+    }
+    assert_eq!(counted, EVENTS);
 }
 
 /// Two processes get the same commands at once, which start tasks; each of them is applied by one
