@@ -141,6 +141,12 @@ def play_unknown(checks, glyph, browser, url, task):
     checks.equal("the work counts once, as it was entered", submitted, [(ANSWER,)])
 
 
+def submit_last(context, page):
+    page.get_by_role("button", name="Submit and next").click()
+    page.get_by_text("There is nothing to do for you right now.").wait_for()
+    context.close()
+
+
 def play_with_tokens(checks, glyph, browser, url, task, tokens):
     """With tokens of their own: a second opinion, an adjudicator for what is disputed, a reviewer."""
 
@@ -152,26 +158,20 @@ def play_with_tokens(checks, glyph, browser, url, task, tokens):
     context, page = sign_in("ben")
     begin(page, "Tickets of the support: What is it about?")
     answer(page, topic="praise")
-    page.get_by_role("button", name="Submit and next").click()
-    page.get_by_text("There is nothing to do for you right now.").wait_for()
-    context.close()
+    submit_last(context, page)
 
     context, page = sign_in("lea")
     begin(page, "Tickets of the support: Adjudicate")
     checks.true("an adjudicator sees what is disputed", page.get_by_text("Disputed").is_visible())
     checks.true("and is asked for nothing else", page.get_by_label("Minutes (optional)").is_visible())
     page.get_by_role("radio", name="bug").check()
-    page.get_by_role("button", name="Submit and next").click()
-    page.get_by_text("There is nothing to do for you right now.").wait_for()
-    context.close()
+    submit_last(context, page)
 
     context, page = sign_in("kim")
     begin(page, "Tickets of the support: Check")
     checks.true("a reviewer sees the value", page.get_by_text("The value").is_visible())
     page.get_by_role("radio", name="approve").check()
-    page.get_by_role("button", name="Submit and next").click()
-    page.get_by_text("There is nothing to do for you right now.").wait_for()
-    context.close()
+    submit_last(context, page)
     status, output = glyph.rows(
         "SELECT status, (SELECT event_data->'output'->'result' FROM workflow_events WHERE stream_id = task_id AND event_type = 'workflow_completed') FROM tasks WHERE task_id = %s",
         [task],

@@ -6,18 +6,16 @@ Needs Chromium: one of the system, or the one that `playwright install chromium`
 
 import base64
 import hashlib
-import http.server
 import json
 import os
 import random
 import shutil
 import tempfile
-import threading
 import urllib.request
 
 from playwright.sync_api import Error, sync_playwright
 
-from glyph_client import Deployment, derived, fresh, wait_until
+from glyph_client import Answering, Deployment, HttpServer, derived, fresh, wait_until
 
 WORKFLOW = """
 workflow:
@@ -193,34 +191,18 @@ class tokens_file(tempfile.TemporaryDirectory):
         return path
 
 
-class Receiver:
+class Receiver(HttpServer):
     """A receiver of webhooks that is out of order until `status` says otherwise."""
 
     def __init__(self):
         self.status = 503
         receiver = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Handler(Answering):
             def do_POST(self):
-                self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                body = b"{}"
-                self.send_response(receiver.status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.body()
+                self.answer(receiver.status, b"{}")
 
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.host = f"127.0.0.1:{self.server.server_port}"
+        super().__init__(Handler)
+        self.host = f"127.0.0.1:{self.port}"
         self.url = f"http://{self.host}/done"
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()

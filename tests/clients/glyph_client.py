@@ -4,6 +4,7 @@ The checks know the program only from outside: its binary, its queues, its table
 """
 
 import collections
+import http.server
 import json
 import os
 import pathlib
@@ -278,6 +279,39 @@ class Background:
     def __exit__(self, *_):
         self.stopped.set()
         self.thread.join()
+
+
+class Answering(http.server.BaseHTTPRequestHandler):
+    """Answers calls with JSON, and says nothing of it."""
+
+    def body(self):
+        return self.rfile.read(int(self.headers.get("content-length", 0)))
+
+    def answer(self, status, body=b""):
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+class HttpServer:
+    """Serves calls of the worker in a thread; `handler` is made of `Answering`."""
+
+    def __init__(self, handler):
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.port = self.server.server_port
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 class Message:

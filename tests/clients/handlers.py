@@ -3,12 +3,10 @@
 import base64
 import hashlib
 import hmac
-import http.server
 import json
-import threading
 import time
 
-from glyph_client import Broker, Deployment, fresh, submission, wait_until
+from glyph_client import Answering, Broker, Deployment, HttpServer, fresh, submission, wait_until
 
 SECRET = b"a secret that only the check knows"
 WORKFLOW = """
@@ -134,43 +132,24 @@ class Call:
         return any(hmac.compare_digest(given, f"v1,{own}") for given in self.headers["webhook-signature"].split())
 
 
-class Server:
+class Server(HttpServer):
     """Answers 503 to the first call, then echoes what it was sent."""
 
     def __init__(self):
         self.calls = calls = []
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Handler(Answering):
             def do_POST(self):
-                call = Call(self.path, self.headers, self.rfile.read(int(self.headers["content-length"])))
+                call = Call(self.path, self.headers, self.body())
                 calls.append(call)
                 if len(calls) == 1:
-                    self.answer(503, b"")
+                    self.answer(503)
                 elif call.path == "/suggest":
                     self.answer(200, json.dumps({"label": "Cat"}).encode())
                 elif call.path == "/done":
-                    self.answer(204, b"")
+                    self.answer(204)
                 else:
                     label = call.json["input"]["results"]["annotate"]["value"]["label"]
                     self.answer(200, json.dumps({"seen": label}).encode())
 
-            def answer(self, status, body):
-                self.send_response(status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_port
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)

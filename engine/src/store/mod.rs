@@ -85,7 +85,7 @@ pub use sqlite::SqliteEventStore;
 pub use tasks::{StepLoad, TaskFilter, TaskIndex, TaskPage, WaitingPage, WaitingStep};
 pub use timers::{Timer, TimerKind, TimerLane, TimerQueue, TimerStats};
 pub use unsuitable::UnsuitableServer;
-pub use workflows::{WorkflowConfigStore, WorkflowRow, content_hash, revision_id};
+pub use workflows::{WorkflowConfigStore, WorkflowRow, content_hash, hex, revision_id};
 
 /// A complete store.
 pub trait Store:

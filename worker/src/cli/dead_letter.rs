@@ -19,7 +19,6 @@ use crate::{
     dead_letters::{DeadLetter, DeadLetters, Letter, Visit},
     jobs::{JobKind, Selection},
     settings::Settings,
-    wire::{read_delivery, reasons::HEADER_EDITED_BY},
 };
 
 /// Verbs on dead letters.
@@ -240,7 +239,6 @@ async fn find(queue: &dyn DeadLetters, named: &str) -> Result<(String, Letter), 
     found.ok_or_else(|| CliError::not_found("dead_letter", named))
 }
 
-/// What is put back can be read as a command; otherwise nothing is changed.
 async fn edit_letter(
     queue: &dyn DeadLetters,
     handle: &str,
@@ -255,11 +253,9 @@ async fn edit_letter(
             "the body is the same; nothing was changed",
         ));
     }
-    read_delivery(&body, &letter.command_properties()).map_err(|error| {
+    let letter = letter.edited(body, &account::actor()).map_err(|error| {
         CliError::failed(error.code.as_str(), format!("{error}; nothing was changed"))
     })?;
-    let letter = Letter { body, ..letter };
-    let letter = letter.with_headers([(HEADER_EDITED_BY, account::actor())]);
     let body = letter.body.clone();
     if !queue.replace(handle, letter).await? {
         return Err(CliError::not_found("dead_letter", handle));

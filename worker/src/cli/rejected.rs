@@ -26,7 +26,7 @@ use super::{
     submit::{show_outcome, submit},
 };
 use crate::{
-    jobs::{JobKind, REPLAYS_MAX, Selection, command_of, first_replay},
+    jobs::{JobKind, Selection, command_of, first_replay},
     settings::Settings,
 };
 
@@ -311,20 +311,9 @@ async fn replay_now(
     payload: &Value,
     output: Output,
 ) -> Result<(), CliError> {
-    let id = match first_replay(&**store, source).await? {
-        Some(Ok(id)) => id,
-        Some(Err(applied)) => {
-            return Err(CliError::failed(
-                "already_replayed",
-                format!("command {source} was replayed as {applied}, and that was applied"),
-            ));
-        }
-        None => {
-            let text =
-                format!("command {source} was replayed {REPLAYS_MAX} times and rejected each time");
-            return Err(CliError::failed("replays_exhausted", text));
-        }
-    };
+    let id = first_replay(&**store, source)
+        .await?
+        .map_err(|why| CliError::failed(why.code(), why.to_string()))?;
     let command = command_of(payload, id)
         .map_err(|error| CliError::failed(error.code.as_str(), error.to_string()))?;
     let task_id = command.command.task_id();

@@ -1,9 +1,9 @@
 //! A message in the dead queue.
 
-use std::{collections::HashMap, fmt::Write as _, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use chrono::{DateTime, SecondsFormat};
-use glyph_workflow_engine::store::SplitReason;
+use glyph_workflow_engine::store::{SplitReason, hex};
 use lapin::types::{AMQPValue, FieldTable};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,9 +17,12 @@ use crate::{
             as_count, as_text, died_at_the_limit, header, is_brokers_own, is_count_of_reads,
         },
     },
-    wire::reasons::{
-        HEADER_ATTEMPTS, HEADER_ERROR, HEADER_FIRST_FAILED_AT, HEADER_PREFIX, HEADER_REASON,
-        HEADER_REPLAY, REASON_DELIVERY_LIMIT, REASON_UNROUTABLE,
+    wire::{
+        Unreadable, read_delivery,
+        reasons::{
+            HEADER_ATTEMPTS, HEADER_EDITED_BY, HEADER_ERROR, HEADER_FIRST_FAILED_AT, HEADER_PREFIX,
+            HEADER_REASON, HEADER_REPLAY, REASON_DELIVERY_LIMIT, REASON_UNROUTABLE,
+        },
     },
 };
 
@@ -91,6 +94,16 @@ impl Letter {
         }
     }
 
+    /// The letter with another body, which `actor` has given it.
+    ///
+    /// # Errors
+    ///
+    /// The body cannot be read as a command: a letter that is put back can.
+    pub fn edited(self, body: Vec<u8>, actor: &str) -> Result<Self, Unreadable> {
+        read_delivery(&body, &self.command_properties())?;
+        Ok(Self { body, ..self }.with_headers([(HEADER_EDITED_BY, actor.to_owned())]))
+    }
+
     /// What matters to whoever reads it as a command.
     pub fn command_properties(&self) -> Properties {
         Properties::of_amqp(Arc::clone(&self.properties), &self.routing_key)
@@ -114,11 +127,7 @@ impl Letter {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part);
         }
-        let mut hash = String::with_capacity(64);
-        for byte in hasher.finalize() {
-            let _ = write!(hash, "{byte:02x}");
-        }
-        hash
+        hex(&hasher.finalize())
     }
 
     /// Why it is dead. The worker sets no reason on what the broker moved itself.

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use glyph_workflow_engine::store::{EventStoreError, SqliteEventStore};
+use glyph_workflow_engine::store::{EventStoreError, SqliteEventStore, hex};
 use serde_json::{Map, Value};
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 use tokio::sync::Notify;
@@ -285,15 +285,6 @@ pub(super) fn header_path(name: &str) -> String {
 /// JSON for a statement; nothing passed here can fail to serialize.
 pub(super) fn json<T: serde::Serialize + ?Sized>(value: &T) -> String {
     serde_json::to_string(value).expect("strings, numbers and maps of them serialize")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .map(|nibble| char::from(DIGITS[usize::from(nibble)]))
-        .collect()
 }
 
 /// Runs database work to its end, even if the caller goes away.

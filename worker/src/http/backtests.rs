@@ -6,7 +6,11 @@ use axum::{Json, extract::State};
 use glyph_workflow_engine::backtest::BacktestReport;
 use tokio::sync::Semaphore;
 
-use super::{Api, Problem, operation::Operation, request::Limited};
+use super::{
+    Api, Problem,
+    operation::Operation,
+    request::{Limited, read_json},
+};
 use crate::operations::{
     backtest::{BacktestRequest, backtest},
     workflows::resolve_one,
@@ -36,9 +40,7 @@ pub(super) async fn run(
     State(api): State<Api>,
     Limited(body): Limited,
 ) -> Result<Json<BacktestReport>, Problem> {
-    let mut reader = serde_json::Deserializer::from_slice(&body);
-    let request: BacktestRequest = serde_path_to_error::deserialize(&mut reader)
-        .map_err(|error| Problem::malformed(error.to_string()))?;
+    let request: BacktestRequest = read_json(&body)?;
     let workflow = resolve_one(&*api.store, &request.workflow).await;
     let workflow = workflow.map_err(glyph_workflow_engine::OrchestrationError::from)?;
     let workflow = workflow.ok_or_else(|| Problem::workflow_not_found(request.workflow.clone()))?;

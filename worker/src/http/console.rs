@@ -1,6 +1,6 @@
 //! The files of the web console, which are part of the program.
 
-use std::{fmt::Write as _, sync::LazyLock};
+use std::sync::LazyLock;
 
 use axum::{
     Router,
@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
+use glyph_workflow_engine::store::hex;
 use sha2::{Digest, Sha256};
 
 use super::{Api, Problem};
@@ -109,12 +110,7 @@ fn media_type(name: &str) -> &'static str {
 }
 
 fn etag(content: &[u8]) -> String {
-    let mut etag = String::from("\"");
-    for byte in Sha256::digest(content).iter().take(8) {
-        let _ = write!(etag, "{byte:02x}");
-    }
-    etag.push('"');
-    etag
+    format!("\"{}\"", hex(&Sha256::digest(content)[..8]))
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use axum::{Json, extract::State};
 use glyph_workflow_engine::{
     events::LogPosition,
     ids::{Slug, WorkflowId},
-    limits::PAGE_MAX,
 };
 use schemars::{json_schema, schema_for};
 use tokio::time::{Instant, sleep};
@@ -15,7 +14,7 @@ use super::{
     Api, Problem,
     auth::Caller,
     operation::Operation,
-    request::{PAGE_DEFAULT, Parameters},
+    request::{Parameters, page_limit},
 };
 use crate::{
     operations::{
@@ -60,7 +59,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .query(
                 "limit",
                 "Items per page; fewer where they are large, or where few match.",
-                json_schema!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT}),
+                page_limit(),
             )
             .answers::<FeedPage>(200, "A page of the feed, oldest first")
             .problems(&[410]),

@@ -10,7 +10,7 @@ use super::{
     Api, Problem,
     auth::Caller,
     operation::Operation,
-    request::{Parameters, Path},
+    request::{Parameters, Path, read_json},
 };
 use crate::jobs::{JobKind, JobSettings, JobSpec, Selection};
 
@@ -65,9 +65,7 @@ pub(super) struct Chosen {
 impl Chosen {
     /// What is chosen, from a body.
     pub(super) fn read(body: &[u8]) -> Result<Self, Problem> {
-        let mut reader = serde_json::Deserializer::from_slice(body);
-        let chosen: Self = serde_path_to_error::deserialize(&mut reader)
-            .map_err(|error| Problem::malformed(error.to_string()))?;
+        let chosen: Self = read_json(body)?;
         let says_nothing = chosen.ids.is_empty()
             && chosen.reason.is_none()
             && chosen.task.is_none()

@@ -4,10 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use axum::{Json, extract::State};
 use chrono::{DateTime, Utc};
-use glyph_workflow_engine::{
-    ids::{Slug, StepId, TaskId, WorkflowId},
-    limits::PAGE_MAX,
-};
+use glyph_workflow_engine::ids::{Slug, StepId, TaskId, WorkflowId};
 use schemars::{JsonSchema, json_schema, schema_for};
 use serde::Serialize;
 
@@ -15,7 +12,7 @@ use super::{
     Api, Problem,
     auth::Caller,
     operation::Operation,
-    request::{PAGE_DEFAULT, Parameters},
+    request::{Parameters, page_limit},
 };
 use crate::{
     labels::{Label, LabelFilter, StepCalibration},
@@ -36,7 +33,7 @@ const LOOKS_FOR: Duration = Duration::from_secs(10);
 
 /// The operations on labels.
 pub(super) fn operations() -> Vec<Operation> {
-    let limit = || json_schema!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT});
+    let limit = page_limit;
     let selected = |operation: Operation| {
         operation
             .query(

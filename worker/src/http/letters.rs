@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::{Json, extract::State, http::StatusCode};
-use glyph_workflow_engine::limits::PAGE_MAX;
-use schemars::{JsonSchema, json_schema, schema_for};
+use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use tokio::sync::MutexGuard;
 
@@ -14,17 +13,16 @@ use super::{
     jobs::{Chosen, StartedJob},
     operation::Operation,
     rejected::Dropped,
-    request::{Limited, PAGE_DEFAULT, Parameters, Path},
+    request::{Limited, Parameters, Path, page_limit, read_json},
 };
 use crate::{
     dead_letters::{DeadLetter, DeadLetters, Letter, Visit},
     jobs::JobKind,
-    wire::{read_delivery, reasons::HEADER_EDITED_BY},
 };
 
 /// The operations on dead letters.
 pub(super) fn operations() -> Vec<Operation> {
-    let limit = json_schema!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT});
+    let limit = page_limit();
     vec![
         Operation::get("/api/v1/dead-letters", "list_dead_letters", list)
             .summary("Commands that could not be read or ran out of retries, oldest first")
@@ -165,10 +163,7 @@ async fn edit(
     Path(named): Path<String>,
     Limited(body): Limited,
 ) -> Result<Json<EditedLetter>, Problem> {
-    let new: NewBody = serde_json::from_slice(&body).map_err(|error| {
-        Problem::malformed(format!("the body is not `{{\"body\": …}}`: {error}"))
-    })?;
-    let body = new.body.into_bytes();
+    let new: NewBody = read_json(&body)?;
     let queue = letters(&api).await?;
     let mut found: Option<Letter> = None;
     queue
@@ -181,13 +176,8 @@ async fn edit(
         })
         .await?;
     let letter = found.ok_or_else(|| Problem::not_found("dead letter", &named))?;
-    // What is put back can be read as a command; otherwise nothing is changed.
-    read_delivery(&body, &letter.command_properties())?;
-    let letter = Letter {
-        body: body.clone(),
-        ..letter
-    };
-    let letter = letter.with_headers([(HEADER_EDITED_BY, caller.holder.name.clone())]);
+    let letter = letter.edited(new.body.into_bytes(), &caller.holder.name)?;
+    let body = letter.body.clone();
     if !queue.replace(&named, letter).await? {
         return Err(Problem::not_found("dead letter", &named));
     }

@@ -4,7 +4,11 @@ use axum::Json;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, operation::Operation, request::Limited};
+use super::{
+    Problem,
+    operation::Operation,
+    request::{Limited, read_json},
+};
 use crate::telemetry::{self, LogFilterError};
 
 /// The filter of the log.
@@ -34,8 +38,7 @@ pub(super) fn operations() -> Vec<Operation> {
 }
 
 async fn set(Limited(body): Limited) -> Result<Json<LogFilterChange>, Problem> {
-    let asked: LogFilter = serde_json::from_slice(&body)
-        .map_err(|error| Problem::malformed(format!("the body is no filter: {error}")))?;
+    let asked: LogFilter = read_json(&body)?;
     let filter = asked.filter.trim();
     let before = telemetry::set_filter(filter).map_err(|error| match error {
         LogFilterError::Invalid(_) => Problem::malformed(error.to_string()),

@@ -17,7 +17,7 @@ use super::{
     Api, NotTaken, Problem, REQUEST_TIMEOUT,
     auth::Caller,
     commands::{TaskRequest, WorkResult, submit_command, tell_ignored, with_key},
-    request::{CommandHeaders, Limited, Path},
+    request::{CommandHeaders, Limited, Path, read_json},
 };
 use crate::operations::migration::{MigrationPage, MigrationRequest, TaskMigration, dry_run_id};
 
@@ -108,9 +108,7 @@ async fn page(
     body: &[u8],
 ) -> Result<MigrationPage, Problem> {
     let workflow = WorkflowId::new(&workflow).map_err(|_| Problem::workflow_not_found(workflow))?;
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    let request: MigrationRequest = serde_path_to_error::deserialize(&mut reader)
-        .map_err(|error| Problem::malformed(error.to_string()))?;
+    let request: MigrationRequest = read_json(body)?;
     let sender = caller.sender();
     // Spawned: a caller that disconnects must not leave a page half executed.
     let moved = tokio::spawn(async move {

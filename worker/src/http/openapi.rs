@@ -188,9 +188,14 @@ fn path_parameter(name: &str) -> Value {
             "A workflow id, `id@revision`, or a revision's UUID.",
             json!({"type": "string"}),
         ),
-        "folder" | "file" => (
-            "A part of a path that the list of schemas has.",
+        "folder" => (
+            "A folder in the list of schemas.",
             json!({"type": "string"}),
+        ),
+        // What ends otherwise in that list has an operation of its own.
+        "file" => (
+            "A file in the list of schemas.",
+            json!({"type": "string", "pattern": r"\.json$"}),
         ),
         _ => ("", json!({"type": "string"})),
     };

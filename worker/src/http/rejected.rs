@@ -11,7 +11,7 @@ use glyph_workflow_engine::{
     limits::PAGE_MAX,
     store::{CommandPage, CommandRow, RecordedOutcome, RejectedFilter},
 };
-use schemars::{JsonSchema, json_schema, schema_for};
+use schemars::{JsonSchema, schema_for};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -22,13 +22,13 @@ use super::{
     commands::submit_command,
     jobs::{Chosen, StartedJob},
     operation::Operation,
-    request::{Limited, PAGE_DEFAULT, Parameters, Path},
+    request::{Limited, Parameters, Path, page_limit, read_json},
 };
-use crate::jobs::{JobKind, REPLAYS_MAX, command_of, first_replay};
+use crate::jobs::{JobKind, command_of, first_replay};
 
 /// The operations on rejected commands.
 pub(super) fn operations() -> Vec<Operation> {
-    let limit = json_schema!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT});
+    let limit = page_limit();
     vec![
         Operation::get("/api/v1/rejected", "list_rejected", list)
             .summary("Rejected commands with their payload, newest first, in pages")
@@ -47,7 +47,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers::<StartedJob>(202, "The job"),
         Operation::post("/api/v1/rejected/drop", "drop_rejected", drop_listed)
             .summary("Take rejected commands out of the list; their ids stay known")
-            .reads::<Chosen>("Which commands, by their ids")
+            .reads::<Named>("Which commands")
             .answers::<Dropped>(200, "How many were listed"),
         Operation::post("/api/v1/rejected/{command_id}/replay", "edit_rejected", edit)
             .summary("Run one rejected command again, with a changed payload if there is one")
@@ -55,6 +55,15 @@ pub(super) fn operations() -> Vec<Operation> {
             .answers::<Replayed>(200, "It was applied")
             .problems(&[404, 409, 422]),
     ]
+}
+
+/// Commands by their ids.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    /// Their ids; a thousand at most.
+    #[schemars(length(min = 1, max = 1_000))]
+    ids: Vec<CommandId>,
 }
 
 /// A command to run again.
@@ -119,18 +128,11 @@ async fn drop_listed(
     caller: Caller,
     Limited(body): Limited,
 ) -> Result<Json<Dropped>, Problem> {
-    let chosen = Chosen::read(&body)?;
-    let ids = chosen
-        .ids
-        .iter()
-        .map(|id| Uuid::parse_str(id).map(CommandId));
-    let ids: Result<Vec<CommandId>, _> = ids.collect();
-    let ids = ids
-        .ok()
-        .filter(|ids| !ids.is_empty() && ids.len() <= PAGE_MAX as usize);
-    let ids = ids.ok_or_else(|| {
-        Problem::malformed(format!("`ids` must be command ids, {PAGE_MAX} at most"))
-    })?;
+    let Named { ids } = read_json(&body)?;
+    if ids.is_empty() || ids.len() > PAGE_MAX as usize {
+        let detail = format!("`ids` must be 1 to {PAGE_MAX} command ids");
+        return Err(Problem::malformed(detail));
+    }
     let dropped = api.store.drop_rejected(&ids, &caller.holder.name).await?;
     Ok(Json(Dropped { dropped }))
 }
@@ -143,26 +145,15 @@ async fn edit(
 ) -> Result<Response, Problem> {
     let id = Uuid::parse_str(&id)
         .map_err(|_| Problem::malformed(format!("the command `{id}` is no UUID")))?;
-    let mut reader = serde_json::Deserializer::from_slice(&body);
-    let edited: Edited = serde_path_to_error::deserialize(&mut reader)
-        .map_err(|error| Problem::malformed(error.to_string()))?;
+    let edited: Edited = read_json(&body)?;
     let row = rejected(&api, CommandId(id)).await?;
     let payload = edited
         .payload
         .or(row.payload)
         .ok_or_else(|| Problem::rejected("no_payload", format!("command {id} kept no payload")))?;
-    let replay = match first_replay(&*api.store, row.command_id).await? {
-        Some(Ok(replay)) => replay,
-        Some(Err(applied)) => {
-            let detail = format!("command {id} was replayed as {applied}, and that was applied");
-            return Err(Problem::rejected("already_replayed", detail));
-        }
-        None => {
-            let detail =
-                format!("command {id} was replayed {REPLAYS_MAX} times and rejected each time");
-            return Err(Problem::rejected("replays_exhausted", detail));
-        }
-    };
+    let replay = first_replay(&*api.store, row.command_id)
+        .await?
+        .map_err(|why| Problem::rejected(why.code(), why.to_string()))?;
     let mut command = command_of(&payload, replay)?;
     command.sender = caller.sender();
     let result = submit_command(&api, command).await?;

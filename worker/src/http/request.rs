@@ -12,6 +12,7 @@ use glyph_workflow_engine::{
     ids::{CommandId, TaskId},
     limits::{COMMAND_BYTES_MAX, PAGE_MAX},
 };
+use schemars::{Schema, json_schema};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -32,7 +33,12 @@ const SWALLOWED_BYTES_MAX: usize = 16 << 20;
 const SWALLOWED_WITHIN: Duration = Duration::from_secs(5);
 
 /// Default number of rows in a page.
-pub(super) const PAGE_DEFAULT: u32 = 100;
+const PAGE_DEFAULT: u32 = 100;
+
+/// The schema of a page size.
+pub(super) fn page_limit() -> Schema {
+    json_schema!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT})
+}
 
 /// A body of at most [`COMMAND_BYTES_MAX`] bytes.
 pub(super) struct Limited(pub(super) Bytes);
@@ -55,6 +61,17 @@ impl<S: Send + Sync> FromRequest<S> for Limited {
         }
         read(request.into_body()).await.map(Self)
     }
+}
+
+/// What a body of JSON says. The problem names the place of what is wrong; nothing may follow the document.
+pub(super) fn read_json<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let document = serde_path_to_error::deserialize(&mut reader)
+        .map_err(|error| Problem::malformed(error.to_string()))?;
+    reader
+        .end()
+        .map_err(|error| Problem::malformed(error.to_string()))?;
+    Ok(document)
 }
 
 /// Reads a refused body to its end, within bounds: a client that still writes when the connection
@@ -194,7 +211,7 @@ impl Parameters {
             .ok_or_else(|| bad_parameter(name, &value, expected))
     }
 
-    /// The page size.
+    /// The page size, as [`page_limit`] says.
     pub(super) fn take_limit(&mut self) -> Result<u32, Problem> {
         let expected = format!("a whole number from 1 to {PAGE_MAX}");
         let limit = self.take("limit", &expected, |text| {

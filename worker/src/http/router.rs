@@ -13,7 +13,6 @@ use glyph_workflow_engine::{
     command::{Activity, Advance, Assign, Control, Pause, Release, Start, Submission},
     goals::GoalStatement,
     ids::{StepId, TaskId, UserId, WorkflowId},
-    limits::PAGE_MAX,
     state::TaskStatus,
     store::{EventPage, TaskPage},
 };
@@ -41,7 +40,7 @@ use super::{
     openapi::ApiDocument,
     operation::Operation,
     rejected,
-    request::{IDEMPOTENCY_KEY, PAGE_DEFAULT},
+    request::{IDEMPOTENCY_KEY, page_limit},
     schemas, session, status,
     status::StatusBoard,
     stuck,
@@ -95,7 +94,7 @@ fn operations() -> Vec<Operation> {
     let mut all = workflow_operations();
     all.extend(task_operations());
     all.extend(command_operations());
-    let limit = json_schema!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT});
+    let limit = page_limit();
     all.push(
         Operation::get("/api/v1/assignments", "list_assignments", assignments::list)
             .access(Access::ANYBODY)
@@ -321,7 +320,7 @@ fn annotator_operations() -> Vec<Operation> {
 }
 
 fn task_operations() -> Vec<Operation> {
-    let limit = || json_schema!({"type": "integer", "minimum": 1, "maximum": PAGE_MAX, "default": PAGE_DEFAULT});
+    let limit = page_limit;
     vec![
         Operation::get("/api/v1/tasks", "list_tasks", tasks::list)
             .summary("Search tasks, in pages")

@@ -124,7 +124,7 @@ impl JobRun<'_> {
         rows.sort_by_key(|row| (row.decided_at, row.command_id));
         let mut items = Vec::new();
         for row in rows {
-            if let Some(Ok(replay)) = first_replay(self.store, row.command_id).await? {
+            if let Ok(replay) = first_replay(self.store, row.command_id).await? {
                 items.extend(item_of(&row, replay));
             }
         }

@@ -25,4 +25,4 @@ mod spec;
 pub use canary::Canary;
 pub use runner::JobRunner;
 pub(crate) use spec::command_of;
-pub use spec::{JobKind, JobSettings, JobSpec, REPLAYS_MAX, Selection, first_replay, replay_of};
+pub use spec::{JobKind, JobSettings, JobSpec, NotReplayed, Selection, first_replay, replay_of};

@@ -123,7 +123,7 @@ impl JobSpec {
 }
 
 /// Maximum replays of one command; if more are needed, the reason deserves a look.
-pub const REPLAYS_MAX: u32 = 1_000;
+const REPLAYS_MAX: u32 = 1_000;
 
 /// The id of the `count`th replay of a rejected command: a replay that was interrupted is not
 /// repeated, and one that was rejected again can be.
@@ -131,21 +131,48 @@ pub fn replay_of(id: CommandId, count: u32) -> CommandId {
     CommandId(Uuid::new_v5(&id.0, count.to_string().as_bytes()))
 }
 
-/// The first id of a replay that is not known, or else the one under which it was applied. None if
-/// every one was rejected.
-pub async fn first_replay<S: CommandLog + ?Sized>(
-    store: &S,
-    id: CommandId,
-) -> Result<Option<Result<CommandId, CommandId>>, EventStoreError> {
-    for count in 1..=REPLAYS_MAX {
-        let replay = replay_of(id, count);
-        match store.command(replay).await?.map(|row| row.outcome) {
-            Some(RecordedOutcome::Applied { .. }) => return Ok(Some(Err(replay))),
-            Some(RecordedOutcome::Rejected { .. }) => {}
-            None => return Ok(Some(Ok(replay))),
+/// Why a rejected command is not run again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotReplayed {
+    /// A replay of it was applied.
+    #[error("command {command} was replayed as {replay}, and that was applied")]
+    Applied {
+        /// The command.
+        command: CommandId,
+        /// Its replay.
+        replay: CommandId,
+    },
+    /// Every replay of it was rejected.
+    #[error("command {0} was replayed {max} times and rejected each time", max = REPLAYS_MAX)]
+    Exhausted(CommandId),
+}
+
+impl NotReplayed {
+    /// The code of the problem.
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Applied { .. } => "already_replayed",
+            Self::Exhausted(_) => "replays_exhausted",
         }
     }
-    Ok(None)
+}
+
+/// The first id of a replay that is not known.
+pub async fn first_replay<S: CommandLog + ?Sized>(
+    store: &S,
+    command: CommandId,
+) -> Result<Result<CommandId, NotReplayed>, EventStoreError> {
+    for count in 1..=REPLAYS_MAX {
+        let replay = replay_of(command, count);
+        match store.command(replay).await?.map(|row| row.outcome) {
+            Some(RecordedOutcome::Applied { .. }) => {
+                return Ok(Err(NotReplayed::Applied { command, replay }));
+            }
+            Some(RecordedOutcome::Rejected { .. }) => {}
+            None => return Ok(Ok(replay)),
+        }
+    }
+    Ok(Err(NotReplayed::Exhausted(command)))
 }
 
 /// A kept payload as a command under another id.

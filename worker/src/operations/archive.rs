@@ -7,7 +7,6 @@
 
 use std::{
     collections::HashSet,
-    fmt::Write as _,
     fs::File,
     io::{self, BufRead, BufReader, BufWriter, Write},
     path::Path,
@@ -17,7 +16,7 @@ use glyph_workflow_engine::{
     WorkflowConfig,
     ids::{LogId, RevisionId},
     state::WorkflowSnapshot,
-    store::{WholeTask, WholeTaskError},
+    store::{WholeTask, WholeTaskError, hex},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -127,13 +126,7 @@ impl ArchiveWriter {
 }
 
 fn digest(text: &str) -> String {
-    let digest: [u8; 32] = Sha256::digest(text).into();
-    let mut text = String::with_capacity(64);
-    for byte in digest {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex(&Sha256::digest(text))
 }
 
 /// A task of an archive, with the line that holds it.

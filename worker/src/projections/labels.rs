@@ -452,11 +452,7 @@ impl Follows for LabelsProjector {
 
     async fn next(&self) -> Result<PageOutcome, EventStoreError> {
         let outcome = self.step().await?;
-        let is_at_end = match outcome {
-            PageOutcome::Read { is_full } => !is_full,
-            PageOutcome::CaughtUp => true,
-            PageOutcome::Elsewhere => false,
-        };
+        let is_at_end = !matches!(outcome, PageOutcome::MORE | PageOutcome::Elsewhere);
         if is_at_end && self.look().await? {
             return Ok(PageOutcome::MORE);
         }

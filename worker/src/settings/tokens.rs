@@ -8,7 +8,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use glyph_workflow_engine::{ids::UserId, limits};
+use glyph_workflow_engine::{ids::UserId, limits, store::hex};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -357,8 +357,7 @@ fn clip(text: &str) -> String {
 }
 
 fn first_digits(hash: &[u8; 32]) -> String {
-    let digits = hash.iter().map(|byte| format!("{byte:02x}"));
-    let mut text = digits.collect::<String>();
+    let mut text = hex(hash);
     text.truncate(HASH_DIGITS_SHOWN);
     text
 }

@@ -373,6 +373,12 @@ async fn a_rejected_command_is_listed_and_run_again_with_another_payload() {
             json!({"reason": "surplus", "stop_at": 2}),
         ),
         ("rejected/drop", json!({"ids": ["x"]})),
+        ("rejected/drop", json!({"ids": []})),
+        // A second condition is refused rather than left out.
+        (
+            "rejected/drop",
+            json!({"ids": [Uuid::nil()], "reason": "surplus"}),
+        ),
         ("dead-letters/replay", json!({"workflow": "w"})),
     ] {
         let answer = server
@@ -380,6 +386,9 @@ async fn a_rejected_command_is_listed_and_run_again_with_another_payload() {
             .await;
         assert_problem(&answer, 400, "malformed");
     }
+    let two = r#"{"reason": "surplus"} {"all": true}"#.to_owned();
+    let two = server.post("/api/v1/rejected/replay", two, &[]).await;
+    assert_problem(&two, 400, "malformed");
     let begun = json!({"reason": "surplus"}).to_string();
     let begun = server.post("/api/v1/rejected/replay", begun, &[]).await;
     assert_eq!(begun.status, StatusCode::ACCEPTED, "{}", begun.json);
