@@ -1,6 +1,7 @@
 """Postgres, then RabbitMQ, goes away under load: the worker stays up, says so, resumes by itself, and loses nothing."""
 
 import os
+import pathlib
 import subprocess
 import tempfile
 import time
@@ -87,6 +88,8 @@ def outage(checks, folder, urls, service, seconds):
         checks.true(f"{service}: the same process is ready again", worker.lives() and worker.process.pid == process)
         check_nothing_lost(checks, glyph, service, load.confirmed)
         checks.equal(f"{service}: the worker stops in order", worker.terminate(), 0)
+        warnings = [line for line in pathlib.Path(folder, "postgres.log").read_text().splitlines() if "WARNING:" in line]
+        checks.all(f"{service}: nothing but the outage is in PostgreSQL's log", warnings)
 
 
 def watch(checks, worker, service, seconds):

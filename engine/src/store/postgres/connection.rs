@@ -373,7 +373,11 @@ pub(super) async fn discard(conn: PoolConnection<Postgres>) {
     let _ = timeout(CLOSE_TIMEOUT, conn.close_hard()).await;
 }
 
-/// Rolls back the transaction of a connection, if there is one, and returns it to the pool. A
+/// Ends the transaction of a connection if there is one, which there seldom is: a rollback alone would
+/// then be a warning in the server's log, each time a connection is returned.
+const END_ANY: &str = "BEGIN; ROLLBACK";
+
+/// Rolls back the transaction of a connection and returns it to the pool. A
 /// connection that does not respond is discarded.
 pub(super) async fn roll_back(mut conn: PoolConnection<Postgres>) {
     let done = timeout(CLOSE_TIMEOUT, raw_sql("ROLLBACK").execute(&mut *conn)).await;
@@ -403,7 +407,7 @@ fn pool_options(settings: &PgSettings, sessions: &Arc<SessionGuard>) -> PgPoolOp
         // Statements are short. Where the planner knows nothing of large tables yet, it expects them
         // to be long, and compiling would take more time than running.
         ("jit", "off".to_owned()),
-        // The rollback below usually finds no transaction, and the server would warn each time.
+        // What the server tells beside errors is for its own log.
         ("client_min_messages", "error".to_owned()),
         // Bytes inside JSON are read back as hexadecimal.
         ("bytea_output", "hex".to_owned()),
@@ -430,7 +434,7 @@ fn pool_options(settings: &PgSettings, sessions: &Arc<SessionGuard>) -> PgPoolOp
         // A cancelled `begin` in sqlx 0.9.0 returns a connection inside a transaction to the pool.
         .after_release(|conn, _| {
             Box::pin(async move {
-                timeout(CLOSE_TIMEOUT, raw_sql("ROLLBACK").execute(conn))
+                timeout(CLOSE_TIMEOUT, raw_sql(END_ANY).execute(conn))
                     .await
                     .map_err(|_| sqlx::Error::PoolTimedOut)??;
                 Ok(true)
