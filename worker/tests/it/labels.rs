@@ -123,22 +123,29 @@ async fn a_worker_looks_back_when_a_goal_is_reached() {
     orchestrator.create_workflow(&yaml).await.unwrap();
     let worker = services.worker_process().spawn().unwrap();
     let tap = services.tap().await;
-    let mut all = commands(0, None, ["cat", "dog", "dog"]);
+    let are_ended = |count: usize| {
+        move |all: &[Value]| {
+            let ends = all.iter().filter(|one| is(one, "workflow.completed"));
+            ends.count() >= count
+        }
+    };
+    // Before anything is known of the people, so that its answer is another one afterwards.
+    services
+        .send(&commands(0, None, ["cat", "dog", "dog"]))
+        .await;
+    services.take_until(&tap, are_ended(1)).await;
+    let mut gold = Vec::new();
     for n in 1..=GOLD {
         let (right, wrong) = if n % 2 == 0 {
             ("cat", "dog")
         } else {
             ("dog", "cat")
         };
-        all.extend(commands(n, Some(right), [right, wrong, wrong]));
+        gold.extend(commands(n, Some(right), [right, wrong, wrong]));
     }
-    services.send(&all).await;
-    let ended = usize::try_from(GOLD).unwrap() + 1;
-    let are_ended = move |all: &[Value]| {
-        let ends = all.iter().filter(|one| is(one, "workflow.completed"));
-        ends.count() >= ended
-    };
-    services.take_until(&tap, are_ended).await;
+    services.send(&gold).await;
+    let ended = usize::try_from(GOLD).unwrap();
+    services.take_until(&tap, are_ended(ended)).await;
     let last = commands(GOLD + 1, None, ["cat", "cat", "cat"]);
     services.send(&last).await;
     let told = |all: &[Value]| all.iter().any(|message| is(message, "answer.revised"));
