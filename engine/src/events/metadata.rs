@@ -77,14 +77,14 @@ pub enum UpcastError {
     },
 }
 
-/// Reads a stored event of any schema version that was ever written.
+/// Reads a stored event of any schema version that was ever written; `data` is its content, JSON.
 ///
 /// Each version `n` has an upcaster that turns its content into that of `n + 1`; they run in turn.
-/// There is only one version so far, so there are no upcasters.
+/// There is only one version so far, so there are no upcasters, and the text is read as it is.
 pub fn upcast(
     event_type: &str,
     schema_version: u16,
-    data: Value,
+    data: &str,
 ) -> Result<WorkflowEvent, UpcastError> {
     if schema_version > EVENT_SCHEMA_VERSION {
         return Err(UpcastError::Newer {
@@ -92,17 +92,12 @@ pub fn upcast(
             version: schema_version,
         });
     }
-    let tagged = [
-        ("event_type", Value::from(event_type)),
-        ("event_data", data),
-    ];
-    serde_json::from_value(
-        tagged
-            .map(|(key, value)| (key.to_owned(), value))
-            .into_iter()
-            .collect(),
-    )
-    .map_err(|source| UpcastError::Content {
+    // The type comes first, so that the content is read into it at once.
+    let tagged = format!(
+        r#"{{"event_type":{},"event_data":{data}}}"#,
+        Value::from(event_type)
+    );
+    serde_json::from_str(&tagged).map_err(|source| UpcastError::Content {
         event_type: event_type.to_owned(),
         source,
     })

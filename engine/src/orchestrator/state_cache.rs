@@ -11,11 +11,14 @@ use crate::{
     state::{AnnotationData, Assignment, StepState, StepVisit, Visit, WorkflowSnapshot},
 };
 
-/// Bytes of states kept, as estimated by [`estimate`]; the coldest are evicted first.
-const CACHE_BYTES_MAX: u64 = 64 << 20;
-/// Bytes of the state of a finished task that is kept: late commands for it are answered from there.
-/// A larger one has done its work, and is read again when it is asked for.
-const FINISHED_BYTES_MAX: u64 = 16 << 10;
+/// Bytes of states kept of tasks that are not finished, as estimated by [`estimate`]; the coldest are
+/// evicted first.
+const OPEN_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of states kept of finished tasks: late commands for them are answered from there, for a
+/// while.
+const FINISHED_BYTES_MAX: u64 = 8 << 20;
+/// Bytes of one of them. A larger one has done its work, and is read again when it is asked for.
+const FINISHED_STATE_BYTES_MAX: u64 = 16 << 10;
 /// States expected at that size; only sizes the cache's tables.
 const CACHE_ITEMS_EXPECTED: usize = 10_000;
 
@@ -37,48 +40,57 @@ impl Weighter<TaskId, Cached> for ByBytes {
 
 /// A bounded cache of states. An entry may be stale: its version shows this under the lock, and the
 /// missing events are read there.
-pub(super) struct StateCache(Cache<TaskId, Cached, ByBytes>);
+pub(super) struct StateCache {
+    open: Cache<TaskId, Cached, ByBytes>,
+    finished: Cache<TaskId, Cached, ByBytes>,
+}
 
 impl Default for StateCache {
     fn default() -> Self {
-        Self(Cache::with_weighter(
-            CACHE_ITEMS_EXPECTED,
-            CACHE_BYTES_MAX,
-            ByBytes,
-        ))
+        let of = |bytes| Cache::with_weighter(CACHE_ITEMS_EXPECTED, bytes, ByBytes);
+        Self {
+            open: of(OPEN_BYTES_MAX),
+            finished: of(FINISHED_BYTES_MAX),
+        }
     }
 }
 
 impl fmt::Debug for StateCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StateCache")
-            .field("states", &self.0.len())
+            .field("open", &self.open.len())
+            .field("finished", &self.finished.len())
             .finish()
     }
 }
 
 impl StateCache {
     pub(super) fn get(&self, task: TaskId) -> Option<Arc<WorkflowSnapshot>> {
-        self.0.get(&task).map(|cached| cached.state)
+        let found = self.open.get(&task).or_else(|| self.finished.get(&task));
+        found.map(|cached| cached.state)
     }
 
     pub(super) fn put(&self, state: WorkflowSnapshot) {
-        let bytes = estimate(&state);
-        if state.status.is_final() && bytes > FINISHED_BYTES_MAX {
-            self.forget(state.task_id);
+        let (task, bytes) = (state.task_id, estimate(&state));
+        let is_finished = state.status.is_final();
+        let state = Arc::new(state);
+        if !is_finished {
+            // A retry opens a task again.
+            self.finished.remove(&task);
+            self.open.insert(task, Cached { state, bytes });
             return;
         }
-        self.0.insert(
-            state.task_id,
-            Cached {
-                state: Arc::new(state),
-                bytes,
-            },
-        );
+        self.open.remove(&task);
+        if bytes > FINISHED_STATE_BYTES_MAX {
+            self.finished.remove(&task);
+        } else {
+            self.finished.insert(task, Cached { state, bytes });
+        }
     }
 
     pub(super) fn forget(&self, task: TaskId) {
-        self.0.remove(&task);
+        self.open.remove(&task);
+        self.finished.remove(&task);
     }
 }
 

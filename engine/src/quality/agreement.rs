@@ -333,7 +333,12 @@ mod tests {
     }
 
     fn event(data: Value) -> StoredEvent {
-        let event = upcast("consensus_calculated", EVENT_SCHEMA_VERSION, data).unwrap();
+        let event = upcast(
+            "consensus_calculated",
+            EVENT_SCHEMA_VERSION,
+            &data.to_string(),
+        )
+        .unwrap();
         let stored = json!({
             "event_id": Uuid::nil(), "task_id": Uuid::nil(), "version": 1,
             "occurred_at": "2026-01-01T00:00:00Z",

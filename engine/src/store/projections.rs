@@ -1,6 +1,6 @@
 //! Projections of the log: each has a name and rows of its own.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -62,8 +62,8 @@ pub struct OpenProjection {
     pub settled: DateTime<Utc>,
     /// The log.
     pub log: LogId,
-    /// The events, in the order of the log.
-    pub entries: Vec<LogEntry>,
+    /// The events, in the order of the log; other projections may have the same.
+    pub entries: Vec<Arc<LogEntry>>,
     /// Whether [`entries`](Self::entries) ended at a bound of the page, so that more are waiting.
     pub is_full: bool,
     /// Whether the projection starts at the beginning of the log.

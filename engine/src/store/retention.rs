@@ -103,13 +103,16 @@ impl WholeEvent {
             source,
         };
         let metadata: EventMetadata = serde_json::from_str(self.metadata.get()).map_err(content)?;
-        let data = serde_json::from_str(self.event_data.get()).map_err(content)?;
         Ok(StoredEvent {
             event_id: self.event_id,
             task_id,
             version: self.version,
             occurred_at: self.occurred_at,
-            event: upcast(&self.event_type, metadata.schema_version, data)?,
+            event: upcast(
+                &self.event_type,
+                metadata.schema_version,
+                self.event_data.get(),
+            )?,
             metadata,
         })
     }

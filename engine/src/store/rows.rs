@@ -279,7 +279,7 @@ pub(super) fn event(row: &impl Record) -> Result<StoredEvent, EventStoreError> {
     };
     let metadata: EventMetadata =
         serde_json::from_str(columns.text("metadata")?).map_err(content)?;
-    let data: Value = serde_json::from_str(columns.text("event_data")?).map_err(content)?;
+    let data = columns.text("event_data")?;
     let event = upcast(event_type, metadata.schema_version, data).map_err(unreadable)?;
     Ok(StoredEvent {
         event_id: columns.uuid("event_id")?,

@@ -59,7 +59,7 @@ fn entry(task: u128, second: i64, gold: bool, event_type: &str, data: Value) -> 
                 schema_version: EVENT_SCHEMA_VERSION,
                 gold,
             },
-            event: upcast(event_type, EVENT_SCHEMA_VERSION, data).unwrap(),
+            event: upcast(event_type, EVENT_SCHEMA_VERSION, &data.to_string()).unwrap(),
         },
     }
 }

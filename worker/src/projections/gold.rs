@@ -97,7 +97,7 @@ impl GoldProjector {
     async fn fold(
         &self,
         rows: ProjectionRows,
-        entries: &[LogEntry],
+        entries: &[Arc<LogEntry>],
     ) -> Result<ProjectionWrite, EventStoreError> {
         let mut fold = Fold {
             messages: &self.messages,
@@ -105,7 +105,7 @@ impl GoldProjector {
             pauses: Vec::new(),
             write: ProjectionWrite::default(),
         };
-        let is_about_gold = |entry: &LogEntry| {
+        let is_about_gold = |entry: &Arc<LogEntry>| {
             matches!(
                 entry.event.event,
                 WorkflowEvent::WorkflowStarted(_) | WorkflowEvent::GoldScored { .. }

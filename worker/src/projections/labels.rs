@@ -183,7 +183,7 @@ impl LabelsProjector {
     async fn fold(
         &self,
         rows: ProjectionRows,
-        entries: &[LogEntry],
+        entries: &[Arc<LogEntry>],
     ) -> Result<ProjectionWrite, EventStoreError> {
         let mut completed: BTreeMap<String, LookProgress> = BTreeMap::new();
         let mut calibration: BTreeMap<String, CalibrationCounts> = BTreeMap::new();
@@ -214,7 +214,10 @@ impl LabelsProjector {
                 counts.add(stated, audit.value == result.value);
             }
         }
-        let stated: Vec<Stated<'_>> = entries.iter().filter_map(Stated::of).collect();
+        let stated: Vec<Stated<'_>> = entries
+            .iter()
+            .filter_map(|entry| Stated::of(entry))
+            .collect();
         for some in stated.chunks(LOOK_PAGE as usize) {
             for (one, right) in self.judged(some).await? {
                 let key = step_key(CALIBRATION, &one.entry.workflow, one.step);

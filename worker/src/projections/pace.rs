@@ -1,10 +1,9 @@
 //! How a projection follows the log: page after page, then by polling.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use glyph_workflow_engine::{
-    limits::PAGE_MAX,
-    store::{EventStoreError, LogEntry, OpenProjection, ProjectionRows, ProjectionWrite, Store},
+use glyph_workflow_engine::store::{
+    EventStoreError, LogEntry, OpenProjection, ProjectionRows, ProjectionWrite, Store,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +15,10 @@ use crate::{
 };
 
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Events of a page, unless their size ends it before. A step reads and writes rows that are as large
+/// as what they count, so fewer and larger steps cost less.
+pub(super) const PAGE: u32 = 2_500;
 
 /// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,9 +93,9 @@ pub(super) async fn fold_page(
     store: &dyn Store,
     name: &str,
     failpoints: &Failpoints,
-    fold: impl AsyncFnOnce(ProjectionRows, &[LogEntry]) -> Result<ProjectionWrite, EventStoreError>,
+    fold: impl AsyncFnOnce(ProjectionRows, &[Arc<LogEntry>]) -> Result<ProjectionWrite, EventStoreError>,
 ) -> Result<PageOutcome, EventStoreError> {
-    let Some(mut step) = store.open_projection(name, PAGE_MAX).await? else {
+    let Some(mut step) = store.open_projection(name, PAGE).await? else {
         return Ok(PageOutcome::Elsewhere);
     };
     let outcome = PageOutcome::of(&step);

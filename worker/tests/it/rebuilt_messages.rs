@@ -178,7 +178,7 @@ fn stream(task_id: TaskId) -> Vec<StoredEvent> {
                 schema_version: EVENT_SCHEMA_VERSION,
                 gold: index % 3 == 0,
             },
-            event: upcast(event_type, EVENT_SCHEMA_VERSION, data).unwrap(),
+            event: upcast(event_type, EVENT_SCHEMA_VERSION, &data.to_string()).unwrap(),
         }
     };
     kinds().into_iter().enumerate().map(stored).collect()

@@ -45,7 +45,7 @@ impl ProjectionStore for MemoryStore {
             log: LogId::default(),
             settled,
             is_full: settled < now,
-            entries,
+            entries: entries.into_iter().map(Arc::new).collect(),
             at_beginning: read == 0,
             rows,
             tx: Box::new(MemoryProjection {

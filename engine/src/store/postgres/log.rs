@@ -1,5 +1,7 @@
 //! The log of all events, and the annotator models learned from it.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use sqlx::{PgConnection, postgres::PgRow};
@@ -111,7 +113,7 @@ const MESSAGES: &str = "
 /// A page of the log.
 pub(super) struct Page {
     /// Its events.
-    pub(super) entries: Vec<LogEntry>,
+    pub(super) entries: Vec<Arc<LogEntry>>,
     /// Whether it ended at a bound, so that more are waiting.
     pub(super) is_full: bool,
 }
@@ -156,6 +158,10 @@ pub(super) async fn read_recent_log(
         return Ok(known);
     }
     let (read, is_full) = read_log(conn, recent, after, limit).await?;
+    let read: Vec<_> = read
+        .into_iter()
+        .map(|(entry, bytes)| (Arc::new(entry), bytes))
+        .collect();
     recent.take(after, &read);
     Ok(Page {
         entries: read.into_iter().map(|(entry, _)| entry).collect(),

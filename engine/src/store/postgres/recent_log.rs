@@ -8,7 +8,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -21,8 +21,8 @@ use crate::{
     },
 };
 
-/// Events kept.
-const EVENTS_MAX: usize = 4_000;
+/// Events kept: those of two pages of a projection.
+const EVENTS_MAX: usize = 5_000;
 /// Bytes of their data kept, as text.
 const BYTES_MAX: usize = LOG_BYTES_MAX;
 /// Events for which a page is asked at least.
@@ -41,14 +41,14 @@ pub(super) struct RecentLog {
 #[derive(Debug, Default)]
 struct Part {
     after: LogPosition,
-    events: VecDeque<WithSize<LogEntry>>,
+    events: VecDeque<WithSize<Arc<LogEntry>>>,
     bytes: usize,
 }
 
 impl RecentLog {
     /// What is known after a position, at most `limit` events; empty where that is not known, or
     /// nothing is.
-    pub(super) fn after(&self, after: LogPosition, limit: u32) -> Vec<LogEntry> {
+    pub(super) fn after(&self, after: LogPosition, limit: u32) -> Vec<Arc<LogEntry>> {
         let part = self.part.lock().unwrap_or_else(PoisonError::into_inner);
         if after < part.after {
             return Vec::new();
@@ -57,7 +57,7 @@ impl RecentLog {
             .events
             .partition_point(|(entry, _)| entry.position <= after);
         let next = part.events.range(known..).take(limit as usize);
-        next.map(|(entry, _)| entry.clone()).collect()
+        next.map(|(entry, _)| Arc::clone(entry)).collect()
     }
 
     /// Waits for the turn to read more.
@@ -81,7 +81,7 @@ impl RecentLog {
     }
 
     /// Takes in what was read after a position: all events from there to the last of them.
-    pub(super) fn take(&self, after: LogPosition, read: &[WithSize<LogEntry>]) {
+    pub(super) fn take(&self, after: LogPosition, read: &[WithSize<Arc<LogEntry>>]) {
         let mut part = self.part.lock().unwrap_or_else(PoisonError::into_inner);
         let end = part
             .events
@@ -99,7 +99,7 @@ impl RecentLog {
         for (entry, bytes) in read {
             if after > end || entry.position > end {
                 part.bytes += bytes;
-                part.events.push_back((entry.clone(), *bytes));
+                part.events.push_back((Arc::clone(entry), *bytes));
             }
         }
         while part.events.len() > EVENTS_MAX || part.bytes > BYTES_MAX {
@@ -128,7 +128,7 @@ mod tests {
         LogPosition { entry, position: 0 }
     }
 
-    fn read(entries: impl IntoIterator<Item = i64>) -> Vec<WithSize<LogEntry>> {
+    fn read(entries: impl IntoIterator<Item = i64>) -> Vec<WithSize<Arc<LogEntry>>> {
         let event = WorkflowEvent::WorkflowCompleted { output: json!(1) };
         let entry = |entry| LogEntry {
             position: at(entry),
@@ -146,7 +146,10 @@ mod tests {
                 event: event.clone(),
             },
         };
-        entries.into_iter().map(|n| (entry(n), 10)).collect()
+        entries
+            .into_iter()
+            .map(|n| (Arc::new(entry(n)), 10))
+            .collect()
     }
 
     fn known(log: &RecentLog, after: i64) -> Vec<i64> {
@@ -188,8 +191,8 @@ mod tests {
         log.take(at(0), &read(1..=many));
         assert!(known(&log, 1).is_empty());
         assert_eq!(log.after(at(2), 1)[0].position, at(3));
-        let huge: Vec<WithSize<LogEntry>> = read([many + 1, many + 2]);
-        let huge: Vec<WithSize<LogEntry>> = huge
+        let huge: Vec<WithSize<Arc<LogEntry>>> = read([many + 1, many + 2]);
+        let huge: Vec<WithSize<Arc<LogEntry>>> = huge
             .into_iter()
             .map(|(entry, _)| (entry, BYTES_MAX))
             .collect();

@@ -1,5 +1,7 @@
 //! Projections of the log: checkpoint and rows, under the one lock of the file.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sqlx::{Sqlite, SqliteConnection, Transaction};
@@ -82,7 +84,7 @@ async fn open(
         log,
         settled,
         is_full: read.entry < last,
-        entries,
+        entries: entries.into_iter().map(Arc::new).collect(),
         at_beginning: checkpoint.is_none(),
         rows: rows.into_iter().collect(),
         tx: Box::new(SqliteProjection {

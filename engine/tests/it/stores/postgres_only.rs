@@ -3,7 +3,6 @@
 use std::{collections::HashMap, time::Duration};
 
 use glyph_workflow_engine::{
-    events::WorkflowEvent,
     ids::TaskId,
     state::TaskStatus,
     store::{

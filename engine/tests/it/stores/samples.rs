@@ -53,7 +53,7 @@ pub(super) fn started(workflow: &str, labels: &[(&str, &str)]) -> Vec<WorkflowEv
     let labels: BTreeMap<_, _> = labels.iter().copied().collect();
     // As stored: fields added later have defaults.
     let event = |event_type: &str, data: Value| -> WorkflowEvent {
-        upcast(event_type, EVENT_SCHEMA_VERSION, data).unwrap()
+        upcast(event_type, EVENT_SCHEMA_VERSION, &data.to_string()).unwrap()
     };
     vec![
         event(

@@ -134,7 +134,9 @@ pub(in crate::stores) async fn the_events_of_a_row_are_read_with_what_they_stand
     a: &impl Adapter,
 ) {
     let store = a.store();
-    let event = |event_type: &str, data| upcast(event_type, EVENT_SCHEMA_VERSION, data).unwrap();
+    let event = |event_type: &str, data: serde_json::Value| {
+        upcast(event_type, EVENT_SCHEMA_VERSION, &data.to_string()).unwrap()
+    };
     let (one, two) = (task("one"), task("two"));
     append(&*store, one, None, started("flow", &[("k", "v")])).await;
     append(&*store, one, None, vec![annotated(json!(1.5e17))]).await;
