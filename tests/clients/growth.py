@@ -1,0 +1,89 @@
+"""Whether a command costs the same where much is stored: throughput on an empty store, and on the same one with many events.
+
+Not in the daily run: it takes minutes and gigabytes, and no number decides a check. Use a release build (`GLYPH_BIN`), and give PostgreSQL
+the `shared_buffers` that docs/performance.md advises.
+"""
+
+import json
+import statistics
+import tempfile
+
+from glyph_client import Deployment, fresh, submission, wait_until
+
+PEOPLE = 10
+TASKS = 4_000  # of a round
+ROUNDS = 3
+ROUND_SECONDS_MAX = 600
+STORED_TASKS_AT_ONCE = 100_000
+EVENTS_OF_A_TASK = 10
+
+WORKFLOW = """
+workflow:
+  id: growth
+  steps:
+    - { id: annotate, type: annotation, completion: { type: annotation_count, count: 10 }, consensus: { field: label } }
+"""
+
+STORE = f"""
+    WITH done AS MATERIALIZED (SELECT gen_random_uuid() AS id, clock_timestamp() AS at FROM generate_series(1, %(tasks)s)),
+    revision AS (SELECT id, workflow AS name, revision AS number FROM workflows LIMIT 1),
+    batch AS (INSERT INTO log_batches (has_events) VALUES (true) RETURNING batch),
+    heads AS (
+        INSERT INTO tasks (task_id, version, workflow, revision, workflow_id, status, started_at, updated_at)
+        SELECT done.id, {EVENTS_OF_A_TASK}, name, number, revision.id, 'completed', at, at FROM done, revision),
+    events AS (
+        INSERT INTO workflow_events (stream_id, version, event_id, event_type, event_data, metadata, occurred_at, batch)
+        SELECT done.id, n, gen_random_uuid(), 'annotation_submitted',
+               jsonb_build_object('visit', 1, 'step_id', 'annotate', 'annotation', jsonb_build_object(
+                   'data', jsonb_build_object('label', 'positive'), 'user_id', gen_random_uuid(), 'annotation_id', gen_random_uuid())),
+               jsonb_build_object('command_id', gen_random_uuid(), 'correlation_id', gen_random_uuid(), 'schema_version', 1),
+               at, batch
+        FROM done, batch, generate_series(1, {EVENTS_OF_A_TASK}) AS n)
+    INSERT INTO commands (command_id, task_id, type, outcome, result, content_hash, decided_at)
+    SELECT gen_random_uuid(), done.id, 'submission', 'applied', '{{"status": "waiting"}}', sha256(done.id::text::bytea), at
+    FROM done, generate_series(1, {EVENTS_OF_A_TASK})"""
+# They were made for no projection to read.
+READ = "UPDATE projections SET (entry, position) = (SELECT max(entry), 9223372036854775807 FROM log_entries)"
+
+
+def commands():
+    """Everybody's work on every task, person by person."""
+    tasks, people = [fresh() for _ in range(TASKS)], [fresh() for _ in range(PEOPLE)]
+    for person, user in enumerate(people):
+        for task in tasks:
+            yield submission(task, user, {"label": ("positive", "negative")[person % 3 == 0]}, workflow="growth")
+
+
+def commands_a_second(glyph):
+    """Enqueues everything, then starts a worker and measures until all is decided."""
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+        file.writelines(json.dumps(command) + "\n" for command in commands())
+        file.flush()
+        glyph.glyph("publish", file.name)
+    begun = glyph.value("SELECT clock_timestamp()")
+    worker = glyph.start_worker()
+    wait_until("everything decided", lambda: worker.total("glyph_commands_total") >= TASKS * PEOPLE, ROUND_SECONDS_MAX)
+    wait_until("everything published", glyph.outbox_is_empty, ROUND_SECONDS_MAX)
+    worker.terminate()
+    seconds = glyph.value(
+        "SELECT extract(epoch FROM max(decided_at) - min(decided_at))::float8 FROM commands WHERE decided_at >= %s", [begun]
+    )
+    return TASKS * PEOPLE / seconds
+
+
+def main(checks, events):
+    with Deployment("growth") as glyph:
+        glyph.create_workflow(WORKFLOW)
+        glyph.start_worker().terminate()  # declares the queues
+        empty = [commands_a_second(glyph) for _ in range(ROUNDS)]
+        for _ in range(max(events // EVENTS_OF_A_TASK // STORED_TASKS_AT_ONCE, 1)):
+            glyph.rows(STORE, {"tasks": STORED_TASKS_AT_ONCE})
+        glyph.rows(READ)
+        glyph.rows("ANALYZE")
+        full = [commands_a_second(glyph) for _ in range(ROUNDS)]
+        stored = glyph.value("SELECT count(*) FROM workflow_events")
+        size = glyph.value("SELECT pg_size_pretty(pg_database_size(current_database()))")
+        shown = [", ".join(f"{each:,.0f}" for each in rounds) for rounds in (empty, full)]
+        print(f"          commands/s on an empty store {shown[0]}; with {stored:,} events ({size}) {shown[1]}")
+        print(f"          ratio of the medians {statistics.median(full) / statistics.median(empty):.2f}", flush=True)
+        checks.equal("no version is missing", glyph.version_faults(), [])
