@@ -194,7 +194,7 @@ class Bridge:
                 continue
             there = shown.pop((listed["task_id"], slots["visit"]), [])
             if there:
-                self.set_open(there[0], slots["places"] - slots["submitted"])
+                self.adjust(there[0], slots["places"] - slots["submitted"])
                 for again in there[1:]:
                     self.tell("warning", f"task {again['id']} of Label Studio is the same as task {there[0]['id']}: closed")
                     self.set_open(again, 0)
@@ -204,7 +204,7 @@ class Bridge:
                 missing.append((listed["task_id"], slots))
         for left in shown.values():
             for task in left:
-                self.set_open(task, 0)
+                self.adjust(task, 0)
         kept = {row["task_id"] for row in self.records.rows("SELECT task_id FROM slots")}
         for task_id in kept - waiting:
             self.records.run("DELETE FROM slots WHERE task_id = ?", task_id)
@@ -262,16 +262,24 @@ class Bridge:
             for one in made:
                 yield from self.created([one], unfit)
 
-    def set_open(self, task, needed):
-        """Asks for so many more people, or for nobody."""
+    def wanted(self, task, needed):
+        """`overlap` and `is_labeled` with which so many more people are asked, or nobody."""
         counted = [one for one in task["annotations"] if not one["was_cancelled"] or self.project["skip_queue"] == "IGNORE_SKIPPED"]
-        wanted = (max(1, len(counted) + max(0, needed)), needed <= 0)
-        if (task.get("overlap"), task.get("is_labeled")) != wanted:
+        return max(1, len(counted) + max(0, needed)), needed <= 0
+
+    def set_open(self, task, needed):
+        wanted = self.wanted(task, needed)
+        if (task["overlap"], task["is_labeled"]) != wanted:
             try:
                 self.studio.set_open(task["id"], *wanted)
             except Answered as error:
                 if error.status != 404:  # deleted meanwhile
                     raise
+
+    def adjust(self, task, needed):
+        """As `set_open`, of a task that was listed a while ago: what would change is looked at again first."""
+        if (task["overlap"], task["is_labeled"]) != self.wanted(task, needed):
+            self.settle(task["id"])
 
     def settle(self, number):
         """Opens or closes one task of Label Studio after Glyph has heard of it."""

@@ -8,7 +8,7 @@ import urllib.request
 import answers
 
 REQUEST_SECONDS_MAX = 20
-LISTING_PAGE = 100  # tasks of Label Studio, with their annotations
+LISTING_PAGE = 200  # tasks of Label Studio, with their annotations
 LISTING_TRIES = 5
 TASKS_PAGE = 1000  # tasks of Glyph
 

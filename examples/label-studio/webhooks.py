@@ -1,6 +1,5 @@
 """The webhooks of Label Studio, and the rounds that find what they did not bring."""
 
-import datetime
 import hmac
 import http.server
 import json
@@ -31,34 +30,32 @@ class Server(http.server.ThreadingHTTPServer):
         self.last_fault = "no round has been made yet"
         self.slots = threading.BoundedSemaphore(WEBHOOKS_AT_ONCE)
 
-    def settle(self, number):
-        try:
-            if number is not None:
-                self.bridge.settle(number)
-        finally:
+    def rounds(self, seconds, stopped):
+        """Makes a round, and another one so many seconds after its end."""
+        while True:
+            self.last_fault = fault_of(self.bridge.round)
+            if stopped.wait(seconds):
+                return
+
+    def settling(self):
+        """Settles the tasks of which webhooks have come. What goes wrong, the next round finds again."""
+        while True:
+            number = self.to_settle.get()
+            fault_of(lambda number=number: self.bridge.settle(number))
             self.to_settle.task_done()
 
-    def rounds(self, seconds, stopped):
-        """Does a round each time the seconds are over, and between them settles the tasks of which webhooks have come."""
-        due = datetime.datetime.now()
-        while not stopped.is_set():
-            left = (due - datetime.datetime.now()).total_seconds()
-            try:
-                if left <= 0:
-                    due = datetime.datetime.now() + datetime.timedelta(seconds=seconds)
-                    self.bridge.round()
-                    self.last_fault = None
-                else:
-                    self.settle(self.to_settle.get(timeout=left))
-            except queue.Empty:
-                pass
-            except (Away, Answered, Misfit) as error:
-                # The next round finds it again.
-                self.last_fault = str(error)
-                log.error("%s", error)
-            except Exception as error:
-                self.last_fault = f"{type(error).__name__}: {error}"
-                log.exception("a round failed")
+
+def fault_of(work):
+    """What went wrong, in a sentence that is logged too."""
+    try:
+        work()
+    except (Away, Answered, Misfit) as error:
+        log.error("%s", error)
+        return str(error)
+    except Exception as error:
+        log.exception("it failed")
+        return f"{type(error).__name__}: {error}"
+    return None
 
 
 class Webhooks(http.server.BaseHTTPRequestHandler):
@@ -151,7 +148,9 @@ class Webhooks(http.server.BaseHTTPRequestHandler):
                 told.append({"annotation": annotation["id"], "outcome": outcome.kind, "code": outcome.code, "detail": outcome.detail})
                 self.server.to_settle.put(task["id"])
             for number in numbers:
-                self.server.to_settle.put(bridge.delete(number))
+                task = bridge.delete(number)
+                if task is not None:
+                    self.server.to_settle.put(task)
         except (Away, Answered, Misfit, sqlite3.Error) as error:
             # Label Studio does not send again; the next round brings it.
             log.error("a webhook has to wait: %s", error)
@@ -169,8 +168,9 @@ def serve(bridge, listen, secret, seconds):
     except (OSError, ValueError) as error:
         raise Misfit(f"--listen {listen}: {error}") from error
     stopped = threading.Event()
-    rounds = threading.Thread(target=server.rounds, args=(seconds, stopped))
-    rounds.start()
+    # Both may be cut off anywhere: what they leave undone, the first round after the next start does.
+    threading.Thread(target=server.rounds, args=(seconds, stopped), daemon=True).start()
+    threading.Thread(target=server.settling, daemon=True).start()
 
     def stop(*_):
         threading.Thread(target=server.shutdown).start()
@@ -180,8 +180,6 @@ def serve(bridge, listen, secret, seconds):
     log.info("listening on %s:%s", *server.server_address[:2])
     server.serve_forever()
     stopped.set()
-    server.to_settle.put(None)
-    rounds.join()
 
 
 def register(studio, url, secret):

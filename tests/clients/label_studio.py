@@ -22,12 +22,13 @@ EXAMPLE = REPOSITORY / "examples" / "label-studio"
 sys.path.insert(0, str(EXAMPLE))
 import answers  # noqa: E402
 
-PROJECT = 4  # as it was numbered when it was recorded
+PROJECT = 7  # as it was numbered when it was recorded
 HOOK = "https://adapter.example.org/"
 TICKETS = ("ticket-1", "ticket-2", "ticket-3")
 TEXT = "Since the 😀 update\nthe app crashes whenever Anna pays in Oslo."
 INPUT = {"text": TEXT, "image": "https://images.example.org/car.png"}
 WEBHOOKS = ("created", "unknown", "second", "surplus", "changed", "deleted", "invalid", "mended", "skipped")
+HOSTILE = range(9_000_000, 9_000_020)  # numbers of annotations that nobody recorded
 SECRET = "scrubbed"  # as in the recordings
 
 
@@ -76,6 +77,11 @@ class Recordings:
 
     def webhook(self, stage):
         return next(call for call in self.of(stage) if call["to"] == "adapter")
+
+    def number(self, stage):
+        """The annotation that a webhook is about."""
+        body = self.webhook(stage)["body"]
+        return body["annotation"]["id"] if "annotation" in body else body["annotations"][0]["id"]
 
     def answer(self, method, path, body):
         """What the real one answered to the same call: the last time so far, else the first time after."""
@@ -216,7 +222,7 @@ def check_settings(checks, adapter, recordings, viewer):
         code, said = adapter.run(*arguments, **environment)
         checks.true(f"refused at the start: {what}", code == 2 and part in said, f"{code} {said}")
 
-    checks.equal("what fits is said to fit", adapter.run("check"), (0, "step `annotate` of `kinds` fits project 4\n"))
+    checks.equal("what fits is said to fit", adapter.run("check"), (0, f"step `annotate` of `kinds` fits project {PROJECT}\n"))
     (adapter.files / "viewer").write_text(viewer)
     refused("a token that may not submit", "role `viewer`", GLYPH_TOKEN_FILE=str(adapter.files / "viewer"))
     refused("an unknown token", "missing, wrong or expired", GLYPH_TOKEN_FILE="", GLYPH_TOKEN="unknown")
@@ -270,18 +276,18 @@ def check_hostile(checks, glyph, adapter, recordings):
         return status, answer.get("outcomes", [{}])[0].get("outcome"), answer.get("outcomes", [{}])[0].get("code", "")
 
     meta = webhook["task"]["meta"]["glyph"]
-    checks.equal("a task that `push` has not made", outcome(901, task={"meta": {}}), (200, "refused", "unknown_task"))
-    checks.equal("one whose id is none", outcome(902, task={"meta": {"glyph": meta | {"task_id": "../x"}}}), (200, "refused", "unknown_task"))
-    checks.equal("one that Glyph does not know", outcome(903, task={"meta": {"glyph": meta | {"task_id": fresh()}}}), (200, "refused", "task_not_found"))
-    checks.equal("an earlier visit", outcome(904, task={"meta": {"glyph": meta | {"visit": 7}}}), (200, "refused", "earlier_visit"))
-    checks.equal("another project", outcome(905, annotation={"project": 1}), (200, "ignored", ""))
-    for number, result in enumerate(([7], [{"type": "choices"}], {"a": 1}, None, [{"type": "brushlabels", "from_name": "x", "value": {"rle": [1]}}]), 906):
+    checks.equal("a task that `push` has not made", outcome(HOSTILE[1], task={"meta": {}}), (200, "refused", "unknown_task"))
+    checks.equal("one whose id is none", outcome(HOSTILE[2], task={"meta": {"glyph": meta | {"task_id": "../x"}}}), (200, "refused", "unknown_task"))
+    checks.equal("one that Glyph does not know", outcome(HOSTILE[3], task={"meta": {"glyph": meta | {"task_id": fresh()}}}), (200, "refused", "task_not_found"))
+    checks.equal("an earlier visit", outcome(HOSTILE[4], task={"meta": {"glyph": meta | {"visit": 7}}}), (200, "refused", "earlier_visit"))
+    checks.equal("another project", outcome(HOSTILE[5], annotation={"project": 1}), (200, "ignored", ""))
+    for number, result in enumerate(([7], [{"type": "choices"}], {"a": 1}, None, [{"type": "brushlabels", "from_name": "x", "value": {"rle": [1]}}]), HOSTILE[6]):
         checks.equal(f"a result that is none: {result}", outcome(number, annotation={"result": result}), (200, "refused", "unmapped"))
     checks.equal("nothing of it came to Glyph", submitted(glyph), [])
     glyph.glyph("task", "pause", "--key", "ticket-1")
     checks.equal("work on a paused task waits", outcome(webhook["annotation"]["id"]), (200, "refused", "task_paused"))
     adapter.wait_until_settled()
-    checks.true("and nobody is asked", ("PATCH", "/api/tasks/12/", {"overlap": 1, "is_labeled": True}) in recordings.writes, recordings.writes)
+    checks.true("and nobody is asked", ("PATCH", f"/api/tasks/{webhook['task']['id']}/", {"overlap": 1, "is_labeled": True}) in recordings.writes, recordings.writes)
     glyph.glyph("task", "resume", "--key", "ticket-1")
     recordings.is_free = False
 
@@ -313,8 +319,10 @@ def check_webhooks(checks, glyph, adapter, recordings, worker):
         adapter.call("POST", "/", recordings.webhook(stage)["body"])
     checks.equal("old webhooks change nothing", submitted(glyph), before)
     status, listed = adapter.call("GET", "/refused")
-    codes = {row["id"]: row["code"] for row in listed["annotations"] if row["id"] < 900}
-    checks.equal("the list has what was not taken", (status, codes), (200, {8: "changed_later", 9: "unknown_user", 10: "deleted_later", 11: "surplus"}))
+    codes = {row["id"]: row["code"] for row in listed["annotations"] if row["id"] not in HOSTILE}
+    wanted = {"changed": "changed_later", "unknown": "unknown_user", "deleted": "deleted_later", "surplus": "surplus"}
+    wanted = {recordings.number(stage): code for stage, code in wanted.items()}
+    checks.equal("the list has what was not taken", (status, codes), (200, wanted))
     checks.equal("and what cannot be shown", [row["task_id"] for row in listed["tasks"]], [task_id("ticket-4")])
 
 
@@ -347,11 +355,12 @@ def check_records_lost(checks, glyph, adapter, recordings):
     checks.equal("and changes nothing", (submitted(glyph), status_of(glyph)), (before, status))
     said = adapter.run("refused")[1]
     codes = re.findall(r"annotation (\d+) .*?\): (\w+):", said)
-    checks.equal("what was not taken is listed again", codes, [("8", "changed_later"), ("9", "unknown_user"), ("11", "surplus")])
+    wanted = [(str(recordings.number(stage)), code) for stage, code in (("changed", "changed_later"), ("unknown", "unknown_user"), ("surplus", "surplus"))]
+    checks.equal("what was not taken is listed again", codes, wanted)
     file = adapter.files / "users.csv"
     file.write_text(file.read_text() + "cleo@example.org,cleo,\n")
     adapter.run("sync")
-    checks.true("who is named in the list then is tried", "annotation 9" in (said := adapter.run("refused")[1]) and "unknown_user" not in said, said)
+    checks.true("who is named in the list then is tried", f"annotation {recordings.number('unknown')} " in (said := adapter.run("refused")[1]) and "unknown_user" not in said, said)
 
 
 # --- values: as `glyph task import` writes them ---
