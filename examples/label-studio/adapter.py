@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 """People label in Label Studio, and Glyph decides: how many of them are asked, and what the answer is.
 
-    adapter.py check      says whether the settings and the labelling interface fit the step
-    adapter.py webhook URL   makes Label Studio call URL, where `serve` is reached
-    adapter.py serve      takes webhooks, and does `sync` and `push` every minute
-    adapter.py push       shows in Label Studio what waits in Glyph, and closes what needs nobody any more
-    adapter.py sync       submits the annotations that no webhook has brought
-    adapter.py refused    lists the work that is not in Glyph, and why
+    adapter.py … check          says whether the settings and the labelling interface fit the step
+    adapter.py … webhook URL    makes Label Studio call URL, where `serve` is reached
+    adapter.py … serve          takes webhooks, and does `sync` and `push` every minute
+    adapter.py … push           shows in Label Studio what waits in Glyph, and closes what needs nobody any more
+    adapter.py … sync           submits the annotations that no webhook has brought
+    adapter.py … refused        lists the work that is not in Glyph, and why
 
-Needs nothing but Python 3.10. Settings: --help, and docs/label-studio.md. Ends with 0; 1 if it failed or `refused` lists anything; 2 if
+Needs nothing but Python 3.11. Settings: --help, and docs/label-studio.md. Ends with 0; 1 if it failed or `refused` lists anything; 2 if
 the settings or the labelling interface do not fit; 4 if a service cannot be reached.
 """
 

@@ -176,6 +176,8 @@ class Bridge:
                 else:
                     # Whoever deletes a task cleans up; what was accepted is in Glyph.
                     self.records.run("DELETE FROM annotations WHERE id = ?", number)
+                    if row["outcome"] == "refused":
+                        log.warning("annotation %s (%s) went with its task %s, and is off the list", number, row["code"], row["task"])
 
     # --- from Glyph to Label Studio ---
 
@@ -296,6 +298,7 @@ class Bridge:
         """One pass over everything. Only one process at a time makes tasks, so that none is made twice."""
         with open(f"{self.records.path}.lock", "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            self.people.read()
             self.read_project()
             since = now()
             tasks = self.studio.tasks()

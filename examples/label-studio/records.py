@@ -103,25 +103,30 @@ class People:
     """Who is who, by e-mail address. Without a file the address is the key of the person."""
 
     def __init__(self, path):
-        self.listed = None
-        if path is None:
+        self.path, self.listed = path, None
+        self.read()
+
+    def read(self):
+        """Reads the file anew: people come and go."""
+        if self.path is None:
             return
-        self.listed = {}
+        listed = {}
         try:
-            with open(path, encoding="utf-8-sig", newline="") as file:
+            with open(self.path, encoding="utf-8-sig", newline="") as file:
                 rows = csv.DictReader(file)
                 if not {"email", "user"} <= set(rows.fieldnames or ()):
-                    raise Misfit(f"{path}: the first line must be `email,user` or `email,user,roles`")
+                    raise Misfit(f"{self.path}: the first line must be `email,user` or `email,user,roles`")
                 for row in rows:
                     if not row["email"] or not row["user"]:
-                        raise Misfit(f"{path}, line {rows.line_num}: an e-mail address and a user are needed")
+                        raise Misfit(f"{self.path}, line {rows.line_num}: an e-mail address and a user are needed")
                     roles = [role for role in (row.get("roles") or "").split("+") if role]
                     email = row["email"].strip().lower()
-                    if email in self.listed:
-                        raise Misfit(f"{path}, line {rows.line_num}: {email} is there twice")
-                    self.listed[email] = (glyph_id("user", row["user"].strip()), roles)
+                    if email in listed:
+                        raise Misfit(f"{self.path}, line {rows.line_num}: {email} is there twice")
+                    listed[email] = (glyph_id("user", row["user"].strip()), roles)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise Misfit(f"{path}: {error}") from error
+            raise Misfit(f"{self.path}: {error}") from error
+        self.listed = listed
 
     def find(self, email):
         """Id and roles; none for somebody who is not listed."""
