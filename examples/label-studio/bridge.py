@@ -14,6 +14,14 @@ IMPORT_BATCH = 200  # tasks made with one call
 log = logging.getLogger("label-studio")
 
 
+class NotTaken(Exception):
+    """An annotation that cannot become a submission."""
+
+    def __init__(self, code, detail):
+        super().__init__(detail)
+        self.code = code
+
+
 class Bridge:
     def __init__(self, glyph, studio, people, records, pixels):
         self.glyph, self.studio, self.people, self.records, self.pixels = glyph, studio, people, records, pixels
@@ -66,8 +74,10 @@ class Bridge:
         outcome = self.decide(annotation, task)
         before = self.records.annotation(annotation["id"])
         self.records.keep(annotation, outcome)
-        is_news = before is None or (before["outcome"], before["code"], before["revision"]) != (outcome.kind, outcome.code, revision_of(annotation))
-        if is_news and outcome.kind != "skipped":
+        revision = revision_of(annotation)
+        known = before and (before["outcome"], before["code"], before["revision"])
+        is_older = before and before["revision"] > revision
+        if known != (outcome.kind, outcome.code, revision) and not is_older and outcome.kind != "skipped":
             place = f"annotation {annotation['id']} of task {annotation['task']}"
             if outcome.kind == "accepted":
                 log.info("%s: accepted", place)
@@ -85,26 +95,15 @@ class Bridge:
         state = self.glyph.state(task_id)
         if state is None:
             return Outcome("refused", "task_not_found", "there is no such task in Glyph", task_id)
+        if state["workflow"] != self.glyph.workflow:
+            return Outcome("refused", "unknown_task", f"Glyph has the task in the workflow `{state['workflow']}`", task_id)
+        found = accepted(state, self.glyph.step, annotation_uuid(task_id, annotation))
+        if annotation.get("was_cancelled"):
+            return changed_later(task_id) if found else Outcome("skipped", task_id=task_id)
         try:
-            question = self.glyph.question(state["revision"])
-            if question is None:
-                raise answers.Unmapped(f"revision {state['revision']} of the workflow has no such step")
-            found = accepted(state, self.glyph.step, annotation_uuid(task_id, annotation))
-            if annotation.get("was_cancelled"):
-                skipped = Outcome("refused", "changed_later", "it was skipped after Glyph had accepted it, and Glyph keeps it", task_id)
-                return skipped if found else Outcome("skipped", task_id=task_id)
-            email = self.studio.email(person_of(annotation))
-            person = self.people.find(email) if email else None
-            if person is None:
-                who = f"{email} is" if email else f"user {person_of(annotation)} of Label Studio is"
-                return Outcome("refused", "unknown_user", f"{who} nobody whom the list of users names", task_id)
-            data = question.data(self.parts(annotation, state))
-        except answers.Unmapped as error:
-            return Outcome("refused", "unmapped", str(error), task_id)
-        submission = {
-            "annotation_id": annotation_uuid(task_id, annotation), "user_id": person[0], "data": data,
-            "submitted_at": revision_of(annotation), "roles": person[1],
-        }
+            submission = self.submission(annotation, state, found)
+        except NotTaken as error:
+            return changed_later(task_id) if found else Outcome("refused", error.code, str(error), task_id)
         if found:
             return compared(found, submission, task_id)
         if is_paused(state, self.glyph.step) or self.glyph.is_paused():
@@ -115,6 +114,23 @@ class Bridge:
             detail = f"it was asked in visit {meta['visit']} of the step, and visit {visit['number']} has begun"
             return Outcome("refused", "earlier_visit", detail, task_id)
         return self.submit(task_id, submission)
+
+    def submission(self, annotation, state, found):
+        """What Glyph is to be told. Whoever had an annotation accepted need not be listed any more."""
+        email = self.studio.email(person_of(annotation))
+        user, roles = (self.people.find(email) if email else None) or (found["user_id"] if found else None, [])
+        if user is None:
+            who = email or f"user {person_of(annotation)} of Label Studio"
+            raise NotTaken("unknown_user", f"{who} is nobody whom the list of users names")
+        question = self.glyph.question(state["revision"])
+        if question is None:
+            raise NotTaken("unmapped", f"revision {state['revision']} of the workflow has no such step")
+        try:
+            data = question.data(self.parts(annotation, state))
+        except answers.Unmapped as error:
+            raise NotTaken("unmapped", str(error)) from error
+        annotation_id = annotation_uuid(state["task_id"], annotation)
+        return {"annotation_id": annotation_id, "user_id": user, "data": data, "submitted_at": revision_of(annotation), "roles": roles}
 
     def submit(self, task_id, submission):
         # The same revision is the same command, however often and by whichever way it comes.
@@ -348,6 +364,8 @@ def compared(found, submission, task_id):
     """Glyph does not edit accepted work: what becomes of an annotation that it has already."""
     same = found["data"] == submission["data"] and found["user_id"] == submission["user_id"]
     is_older = revision_of({"updated_at": found["submitted_at"]}) > submission["submitted_at"] if found.get("submitted_at") else False
-    if same or is_older:
-        return Outcome("accepted", task_id=task_id)
+    return Outcome("accepted", task_id=task_id) if same or is_older else changed_later(task_id)
+
+
+def changed_later(task_id):
     return Outcome("refused", "changed_later", "it was changed in Label Studio after Glyph had accepted it, and Glyph keeps what it has", task_id)
