@@ -370,7 +370,7 @@ def region(kind, **value):
     return {"id": fresh(), "type": kind, "from_name": "shape", "to_name": "image", "original_width": 200, "original_height": 50, "value": value}
 
 
-def given(kind, name, key=None, /, **value):
+def given(kind, name, **value):
     return {"id": fresh(), "type": kind, "from_name": name, "to_name": "text", "value": value}
 
 
