@@ -9,8 +9,6 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::error::EventStoreError;
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-use super::rows::WithSize;
 use crate::{
     events::{LogPosition, StoredEvent},
     ids::{StepId, TaskId, WorkflowId},
@@ -100,20 +98,18 @@ impl LogPage {
     /// The page after `after` of the events examined, each with its position: at most `limit`, and
     /// fewer if their size ended it.
     pub(super) fn of(
-        examined: Vec<WithSize<(LogPosition, Option<StoredEvent>)>>,
+        examined: Vec<(LogPosition, Option<StoredEvent>)>,
         ended_by_size: bool,
         after: LogPosition,
         limit: u32,
     ) -> Self {
         Self {
-            through: examined
-                .last()
-                .map_or(after, |((position, _), _)| *position),
+            through: examined.last().map_or(after, |(position, _)| *position),
             read: u32::try_from(examined.len()).unwrap_or(u32::MAX),
             is_last: !ended_by_size && examined.len() < limit as usize,
             entries: examined
                 .into_iter()
-                .filter_map(|((position, event), _)| Some((position, event?)))
+                .filter_map(|(position, event)| Some((position, event?)))
                 .collect(),
         }
     }

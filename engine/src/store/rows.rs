@@ -241,18 +241,18 @@ pub(super) const LOG_BYTES_MAX: usize = 8 << 20;
 /// What a row holds, and the bytes of its data as text.
 pub(super) type WithSize<T> = (T, usize);
 
-/// Reads rows until their data reach [`LOG_BYTES_MAX`]; returns whether they did. Each is decoded as
-/// it comes: nothing else is in memory.
+/// Reads rows until their data reach [`LOG_BYTES_MAX`]; returns what they hold, and whether they did.
+/// Each is decoded as it comes: nothing else is in memory.
 pub(super) async fn read_within<R, T>(
     rows: impl Stream<Item = Result<R, EventStoreError>>,
     decode: impl Fn(&R) -> Result<WithSize<T>, EventStoreError>,
-) -> Result<(Vec<WithSize<T>>, bool), EventStoreError> {
+) -> Result<(Vec<T>, bool), EventStoreError> {
     let mut rows = std::pin::pin!(rows);
     let (mut read, mut bytes) = (Vec::new(), 0);
     while let Some(row) = rows.try_next().await? {
-        let row = decode(&row)?;
-        bytes += row.1;
-        read.push(row);
+        let (content, size) = decode(&row)?;
+        bytes += size;
+        read.push(content);
         if bytes >= LOG_BYTES_MAX {
             return Ok((read, true));
         }

@@ -131,7 +131,8 @@ pub(super) async fn read_log(
         .bind(after.position)
         .bind(i64::from(limit));
     let rows = query.fetch(conn).map_err(classify);
-    let (read, ended_by_size) = read_within(rows, rows::log_entry).await?;
+    let sized = |row: &PgRow| rows::log_entry(row).map(|(entry, bytes)| ((entry, bytes), bytes));
+    let (read, ended_by_size) = read_within(rows, sized).await?;
     recent.learn_size(&read);
     let is_full = ended_by_size || read.len() >= limit as usize;
     Ok((read, is_full))

@@ -88,7 +88,7 @@ pub(super) async fn read_log<'c>(
 ) -> Result<Vec<LogEntry>, EventStoreError> {
     let query = sqlx::query(LOG).bind(after.entry).bind(i64::from(limit));
     let (read, _) = read_within(query.fetch(from).map_err(classify), rows::log_entry).await?;
-    Ok(read.into_iter().map(|(entry, _)| entry).collect())
+    Ok(read)
 }
 
 #[async_trait]
