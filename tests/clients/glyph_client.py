@@ -177,8 +177,9 @@ class Deployment:
             file.flush()
             return self.glyph("workflow", "create", file.name)
 
-    def start_worker(self, **settings):
-        worker = Worker(self, f"{self.name}-{len(self.workers) + 1}", settings)
+    def start_worker(self, *flags, health_port=None, **settings):
+        """A worker that is ready. With `--no-http` its health is asked at `health_port`."""
+        worker = Worker(self, f"{self.name}-{len(self.workers) + 1}", settings, flags, health_port)
         self.workers.append(worker)
         worker.start()
         worker.wait_until_ready()
@@ -203,8 +204,10 @@ def execute(url, statement, arguments=()):
 class Worker:
     """One `glyph worker` process with its HTTP port; started again, it keeps both name and port."""
 
-    def __init__(self, deployment, name, settings):
+    def __init__(self, deployment, name, settings, flags=(), health_port=None):
         self.port = free_port()
+        self.health_port = health_port or self.port
+        self.flags = flags
         self.log = LOGS / f"{name}.log"
         self.environment = deployment.environment(GLYPH_HTTP_ADDR=f"127.0.0.1:{self.port}", **settings)
         self.process = None
@@ -212,7 +215,7 @@ class Worker:
     def start(self):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [binary(), "worker"], env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                [binary(), "worker", *self.flags], env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
 
     def lives(self):
@@ -228,10 +231,11 @@ class Worker:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(seconds)
 
-    def get(self, path, port=None):
+    def get(self, path, port=None, headers=None):
         """Status and text of an HTTP answer; status 0 where nobody answers."""
+        request = urllib.request.Request(f"http://127.0.0.1:{port or self.port}{path}", headers=headers or {})
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port or self.port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(request, timeout=5) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode(errors="replace")
@@ -239,7 +243,7 @@ class Worker:
             return 0, ""
 
     def is_ready(self):
-        return self.get("/readyz")[0] == 200
+        return self.get("/readyz", self.health_port)[0] == 200
 
     def wait_until_ready(self, seconds=START_SECONDS_MAX):
         def ready():

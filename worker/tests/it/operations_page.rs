@@ -1,5 +1,5 @@
 //! `docs/operations.md` and what stands beside it: the alerts are those of the rules, the tests that
-//! it names exist, its commands are ones that the binary takes, and what is deployed has few rights.
+//! it names exist, and what is deployed has few rights.
 
 use std::{
     collections::BTreeSet,
@@ -7,7 +7,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use glyph_worker::cli::Cli;
 use serde_json::Value;
 
 use crate::support::services::Services;
@@ -107,41 +106,6 @@ fn every_failure_names_tests_that_exist() {
     }
 }
 
-#[test]
-fn commands_of_the_pages_are_ones_that_the_binary_takes() {
-    let mut taken = 0;
-    for path in [
-        "docs/operations.md",
-        "docs/running.md",
-        "docs/security.md",
-        "deploy/README.md",
-    ] {
-        let text = read(path);
-        let lines = text.lines().map(str::trim_start);
-        for line in lines.filter_map(|line| line.strip_prefix("$ ")) {
-            let Some(at) = line.find("glyph ") else {
-                continue;
-            };
-            // An assignment may stand before it, nothing else.
-            if !line[..at].is_empty() && !line[..at].ends_with("… ") {
-                continue;
-            }
-            let mut words: Vec<String> = Vec::new();
-            for (index, part) in line[at..].split('"').enumerate() {
-                if index % 2 == 1 {
-                    words.push(part.to_owned());
-                } else {
-                    words.extend(part.split_whitespace().map(str::to_owned));
-                }
-            }
-            let read = Cli::read(words.into_iter().map(Into::into));
-            assert!(read.is_ok(), "{path}: {line}: {:?}", read.err());
-            taken += 1;
-        }
-    }
-    assert!(taken >= 8, "{taken} commands");
-}
-
 /// Of the tables as they are: grants name roles, and are tried with the rights.
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_of_the_pages_run() {
@@ -172,13 +136,22 @@ async fn queries_of_the_pages_run() {
 /// The owner migrates, once; workers have accounts of their own, and never the owner's secret.
 #[test]
 fn what_is_deployed_runs_workers_with_the_rights_of_workers() {
+    let worker = serde_json::json!(["worker", "--no-migrate"]);
+    let is_worker = |arguments: &Value| {
+        let first_two = arguments.as_array().map(|all| all.iter().take(2).cloned());
+        first_two.map(Iterator::collect::<Value>).as_ref() == Some(&worker)
+    };
     let compose = documents("docker-compose.yml").remove(0);
-    let worker = &compose["services"]["worker"];
-    assert_eq!(
-        worker["command"],
-        serde_json::json!(["worker", "--no-migrate"])
-    );
-    assert!(!worker["volumes"].to_string().contains("\"secrets:"));
+    for name in ["worker", "api"] {
+        let service = &compose["services"][name];
+        assert!(is_worker(&service["command"]), "{name}");
+        let volumes = service["volumes"].to_string();
+        let is_mounted = |of: &str| volumes.contains(&format!("\"{of}-secrets:"));
+        assert!(is_mounted("worker"), "{name}: {volumes}");
+        for other in ["owner", "postgres", "rabbitmq"] {
+            assert!(!is_mounted(other), "{name}: {volumes}");
+        }
+    }
     let migrate = &compose["services"]["migrate"];
     assert_eq!(migrate["command"], serde_json::json!(["migrate"]));
 
@@ -189,23 +162,28 @@ fn what_is_deployed_runs_workers_with_the_rights_of_workers() {
         pod["initContainers"][0]["args"],
         serde_json::json!(["migrate"])
     );
-    let deployment = documents("deploy/kubernetes/worker.yaml").remove(0);
-    let pod = &deployment["spec"]["template"]["spec"];
-    let container = &pod["containers"][0];
-    assert_eq!(
-        container["args"],
-        serde_json::json!(["worker", "--no-migrate"])
-    );
-    assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/livez");
-    assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
-    assert!(!deployment.to_string().contains("glyph-owner"));
-    let of = |name: &str| {
-        let set = container["env"].as_array().unwrap();
-        let found = set.iter().find(|set| set["name"] == name).unwrap();
-        found["value"].as_str().unwrap().to_owned()
-    };
-    let drain: u64 = of("GLYPH_DRAIN_SECS").parse().unwrap();
-    assert!(pod["terminationGracePeriodSeconds"].as_u64().unwrap() > drain);
+    for path in [
+        "deploy/kubernetes/worker.yaml",
+        "deploy/kubernetes/api.yaml",
+    ] {
+        let deployment = documents(path).remove(0);
+        let pod = &deployment["spec"]["template"]["spec"];
+        let container = &pod["containers"][0];
+        assert!(is_worker(&container["args"]), "{path}");
+        assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/livez");
+        assert_eq!(container["readinessProbe"]["httpGet"]["path"], "/readyz");
+        assert!(!deployment.to_string().contains("glyph-owner"), "{path}");
+        let of = |name: &str| {
+            let set = container["env"].as_array().unwrap();
+            let found = set.iter().find(|set| set["name"] == name).unwrap();
+            found["value"].as_str().unwrap().to_owned()
+        };
+        let drain: u64 = of("GLYPH_DRAIN_SECS").parse().unwrap();
+        let hook = &container["lifecycle"]["preStop"]["exec"]["command"][1];
+        let before: u64 = hook.as_str().map_or(0, |seconds| seconds.parse().unwrap());
+        let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap();
+        assert!(grace > before + drain, "{path}");
+    }
 
     let worker = read("deploy/systemd/glyph-worker.service");
     assert!(worker.contains("\nExecStart=/usr/local/bin/glyph worker --no-migrate\n"));
