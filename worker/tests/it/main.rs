@@ -9,6 +9,7 @@ mod calls;
 mod cli;
 mod crash_points;
 mod database_link;
+mod documentation;
 mod goals;
 mod goals_survive;
 mod gold;
