@@ -2,7 +2,7 @@
 //! never from ids. The exceptions are the series of goals and of agreement, whose number is bounded
 //! here.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use glyph_workflow_engine::{
     command::{ChildCommand, Command},
@@ -123,6 +123,8 @@ pub struct Metrics {
     retries: IntCounterVec,
     dead_letters: IntCounterVec,
     dead_letters_waiting: IntGauge,
+    tasks_with_incidents: IntGauge,
+    projection_lag: GaugeVec,
     job_items: IntCounterVec,
     commands_held: IntGauge,
     intake_held: IntGaugeVec,
@@ -202,6 +204,15 @@ impl Metrics {
             dead_letters_waiting: int_gauge(
                 "dead_letters_waiting",
                 "Messages in the dead queue, whoever put them there: the broker itself moves a command there at its delivery limit.",
+            )?,
+            tasks_with_incidents: int_gauge(
+                "tasks_with_incidents",
+                "Tasks with an open incident; 10,000 stands for so many or more.",
+            )?,
+            projection_lag: gauges(
+                "projection_lag_seconds",
+                "Age of the oldest event that a projection has not read, 0 if there is none.",
+                &["projection"],
             )?,
             job_items: int_counters(
                 "job_items_total",
@@ -319,7 +330,7 @@ impl Metrics {
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
-        let collectors: [Box<dyn Collector>; 35] = [
+        let collectors: [Box<dyn Collector>; 37] = [
             Box::new(build_info),
             Box::new(self.commands.clone()),
             Box::new(self.command_duration.clone()),
@@ -331,6 +342,8 @@ impl Metrics {
             Box::new(self.retries.clone()),
             Box::new(self.dead_letters.clone()),
             Box::new(self.dead_letters_waiting.clone()),
+            Box::new(self.tasks_with_incidents.clone()),
+            Box::new(self.projection_lag.clone()),
             Box::new(self.job_items.clone()),
             Box::new(self.commands_held.clone()),
             Box::new(self.intake_held.clone()),
@@ -481,6 +494,21 @@ impl Metrics {
     pub fn dead_letters_waiting(&self, count: u64) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.dead_letters_waiting.set(count);
+    }
+
+    /// Sets how many tasks have an open incident.
+    pub fn tasks_with_incidents(&self, count: u64) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.tasks_with_incidents.set(count);
+    }
+
+    /// Sets how far projections are behind, in seconds.
+    pub fn projection_lags(&self, lags: &BTreeMap<String, f64>) {
+        for (projection, seconds) in lags {
+            self.projection_lag
+                .with_label_values(&[projection])
+                .set(*seconds);
+        }
     }
 
     /// Changes how many commands the process holds.

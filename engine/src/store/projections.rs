@@ -47,6 +47,10 @@ pub trait ProjectionStore: Send + Sync {
     /// The rows of a projection, by key.
     async fn projection_rows(&self, name: &str) -> Result<ProjectionRows, EventStoreError>;
 
+    /// How far each projection that has begun is behind, in seconds: the age of the oldest event that
+    /// it has not read; 0 if there is none.
+    async fn projection_lags(&self) -> Result<BTreeMap<String, f64>, EventStoreError>;
+
     /// Deletes the rows and the checkpoint of a projection. Its messages stay in the log.
     async fn reset_projection(&self, name: &str) -> Result<(), EventStoreError>;
 }

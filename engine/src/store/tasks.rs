@@ -130,6 +130,9 @@ pub trait TaskIndex: Send + Sync {
     /// reading them costs the same however many tasks there are.
     async fn task_counts(&self) -> Result<BTreeMap<TaskStatus, i64>, EventStoreError>;
 
+    /// How many tasks have an open incident, `up_to` at most: no more are counted.
+    async fn tasks_with_incidents(&self, up_to: u32) -> Result<u64, EventStoreError>;
+
     /// Shortens what [`task_counts`](Self::task_counts) adds up, where a store keeps changes of the
     /// numbers. Whoever reads the numbers often calls it before.
     async fn fold_task_counts(&self) -> Result<(), EventStoreError> {

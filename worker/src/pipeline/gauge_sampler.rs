@@ -30,6 +30,8 @@ const SAMPLE_EVERY: Duration = Duration::from_secs(5);
 /// A reading is repeated only after this many times as long as it took: it takes no more than a
 /// fiftieth of one connection.
 const PAUSE_FACTOR: u32 = 50;
+/// No more tasks with incidents are counted.
+const INCIDENTS_MAX: u32 = 10_000;
 /// For so long running tasks are looked at in one reading; the next one goes on where it ended.
 const LOOK_TIME_MAX: Duration = Duration::from_millis(100);
 
@@ -42,16 +44,20 @@ enum Reading {
     Goals,
     Agreement,
     Waiting,
+    Incidents,
+    Projections,
     DeadLetters,
 }
 
 impl Reading {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::Tasks,
         Self::Timers,
         Self::Goals,
         Self::Agreement,
         Self::Waiting,
+        Self::Incidents,
+        Self::Projections,
         Self::DeadLetters,
     ];
 }
@@ -180,6 +186,14 @@ impl GaugeSampler {
                 self.metrics.agreement_windows(&windows);
             }
             Reading::Waiting => self.sample_waiting().await?,
+            Reading::Incidents => {
+                let count = self.store.tasks_with_incidents(INCIDENTS_MAX).await?;
+                self.metrics.tasks_with_incidents(count);
+            }
+            Reading::Projections => {
+                let lags = self.store.projection_lags().await?;
+                self.metrics.projection_lags(&lags);
+            }
             Reading::DeadLetters => {
                 let Some(source) = &self.source else {
                     return Ok(());

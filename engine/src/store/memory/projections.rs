@@ -1,6 +1,9 @@
 //! Projections of the log: checkpoint and rows, under the one lock of the store.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -11,7 +14,7 @@ use super::{
         EventStoreError, GoalActionRow, GoalActionStatus, LogPosition, OpenProjection,
         ProjectionRows, ProjectionStore, ProjectionTx, ProjectionWrite,
     },
-    data::{Data, MemoryStore, lock, refuse_nul},
+    data::{Data, MemoryStore, lock, refuse_nul, seconds},
     log::entries,
 };
 use crate::ids::LogId;
@@ -64,6 +67,17 @@ impl ProjectionStore for MemoryStore {
             .get(name)
             .map(|(_, rows)| rows.clone())
             .unwrap_or_default())
+    }
+
+    async fn projection_lags(&self) -> Result<BTreeMap<String, f64>, EventStoreError> {
+        let now = self.now();
+        let data = self.data();
+        let lag = |(name, (read, _)): (&String, &(usize, ProjectionRows))| {
+            let oldest = data.log.iter().skip(*read).flatten().next();
+            let lag = oldest.map_or(0.0, |(_, event)| seconds(now - event.occurred_at));
+            (name.clone(), lag)
+        };
+        Ok(data.projections.iter().map(lag).collect())
     }
 
     async fn reset_projection(&self, name: &str) -> Result<(), EventStoreError> {

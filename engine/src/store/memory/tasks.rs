@@ -55,6 +55,12 @@ impl TaskIndex for MemoryStore {
         Ok(counts)
     }
 
+    async fn tasks_with_incidents(&self, up_to: u32) -> Result<u64, EventStoreError> {
+        let data = self.data();
+        let open = data.tasks.values().filter(|row| row.incidents > 0);
+        Ok(open.take(up_to as usize).count() as u64)
+    }
+
     async fn waiting(
         &self,
         after: Option<TaskId>,

@@ -1,6 +1,6 @@
 //! Projections of the log: lock, checkpoint, rows.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -70,6 +70,17 @@ const MORE: &str = "
 
 const ROWS: &str = "SELECT key, value::text FROM projection_rows WHERE projection = $1";
 
+const LAGS: &str = "
+    SELECT p.name, coalesce((
+        SELECT extract(epoch FROM clock_timestamp() - b.written_at)
+        FROM log_entries l JOIN log_batches b ON b.batch = l.batch
+        WHERE l.has_events AND l.entry >= p.entry
+          AND (l.entry > p.entry OR EXISTS (
+              SELECT FROM workflow_events e
+              WHERE e.batch = l.batch AND e.position > p.position))
+        ORDER BY l.entry LIMIT 1
+    ), 0)::float8 FROM projections p";
+
 const MOVE: &str = "
     INSERT INTO projections (name, entry, position) VALUES ($1, $2, $3)
     ON CONFLICT (name) DO UPDATE SET entry = excluded.entry, position = excluded.position";
@@ -118,6 +129,13 @@ impl ProjectionStore for PgEventStore {
         let query = sqlx::query(ROWS).bind(name);
         let found = self.fetch(LONG_WORK_TIMEOUT, query, rows::projection_row);
         Ok(found.await?.into_iter().collect())
+    }
+
+    async fn projection_lags(&self) -> Result<BTreeMap<String, f64>, EventStoreError> {
+        let lags = self.fetch(WORK_TIMEOUT, sqlx::query(LAGS), |row| {
+            Ok((nth(row, 0)?, nth(row, 1)?))
+        });
+        Ok(lags.await?.into_iter().collect())
     }
 
     async fn reset_projection(&self, name: &str) -> Result<(), EventStoreError> {

@@ -48,6 +48,8 @@ const TASKS: &str = concat!(
     ORDER BY task_id LIMIT $6"
 );
 
+const WITH_INCIDENTS: &str =
+    "SELECT count(*) FROM (SELECT FROM tasks WHERE incidents > 0 LIMIT $1) few";
 const COUNTS: &str = "SELECT status, sum(change)::bigint FROM task_counts GROUP BY status";
 
 /// Replaces rows by their sum, in one statement: whoever adds up sees the rows or the sum. Two that
@@ -127,6 +129,12 @@ impl TaskIndex for PgEventStore {
             .await?;
         BTreeMap::extend(&mut counts, found);
         Ok(counts)
+    }
+
+    async fn tasks_with_incidents(&self, up_to: u32) -> Result<u64, EventStoreError> {
+        let query = sqlx::query(WITH_INCIDENTS).bind(i64::from(up_to));
+        let count = self.fetch_optional(WORK_TIMEOUT, query, |row| nth::<i64>(row, 0));
+        Ok(count.await?.unwrap_or_default().unsigned_abs())
     }
 
     async fn fold_task_counts(&self) -> Result<(), EventStoreError> {

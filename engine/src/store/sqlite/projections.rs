@@ -1,6 +1,6 @@
 //! Projections of the log: checkpoint and rows, under the one lock of the file.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -27,6 +27,12 @@ const CHECKPOINT: &str = "SELECT position FROM projections WHERE name = ?1";
 const LAST: &str = "SELECT COALESCE(MAX(position), 0) FROM workflow_events";
 
 const ROWS: &str = "SELECT key, value FROM projection_rows WHERE projection = ?1";
+
+const LAGS: &str = "
+    SELECT p.name, (
+        SELECT e.occurred_at FROM workflow_events AS e
+        WHERE e.position > p.position ORDER BY e.position LIMIT 1
+    ) AS oldest FROM projections AS p";
 
 const MOVE: &str = "
     INSERT INTO projections (name, position) VALUES (?1, ?2)
@@ -174,6 +180,17 @@ impl ProjectionStore for SqliteEventStore {
         let query = sqlx::query(ROWS).bind(name);
         let found = self.fetch(query, rows::projection_row).await?;
         Ok(found.into_iter().collect())
+    }
+
+    async fn projection_lags(&self) -> Result<BTreeMap<String, f64>, EventStoreError> {
+        let now = self.now();
+        let lags = self.fetch(sqlx::query(LAGS), |row| {
+            let columns = Columns::of("projections", row);
+            let oldest = columns.opt_time("oldest")?;
+            let lag = oldest.map_or(0.0, |oldest| (now - oldest).as_seconds_f64().max(0.0));
+            Ok((columns.string("name")?, lag))
+        });
+        Ok(lags.await?.into_iter().collect())
     }
 
     async fn reset_projection(&self, name: &str) -> Result<(), EventStoreError> {

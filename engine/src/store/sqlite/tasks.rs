@@ -42,6 +42,8 @@ const TASKS: &str = "
     ORDER BY t.task_id
     LIMIT ?6";
 
+const WITH_INCIDENTS: &str =
+    "SELECT COUNT(*) FROM (SELECT 1 FROM tasks WHERE incidents > 0 LIMIT ?1)";
 const COUNTS: &str = "SELECT status, count FROM task_counts";
 
 const WAITING: &str = "
@@ -94,6 +96,12 @@ impl TaskIndex for SqliteEventStore {
         });
         counts.extend(found.await?);
         Ok(counts)
+    }
+
+    async fn tasks_with_incidents(&self, up_to: u32) -> Result<u64, EventStoreError> {
+        let query = sqlx::query(WITH_INCIDENTS).bind(i64::from(up_to));
+        let count: i64 = self.scalar(query).await?;
+        Ok(count.unsigned_abs())
     }
 
     async fn waiting(

@@ -91,6 +91,7 @@ macro_rules! for_each_case {
             goal_actions_are_done_once;
             goals_are_the_same_live_and_made_anew;
             a_projection_counts_each_event_once;
+            what_a_projection_has_not_read_has_an_age;
             what_is_settled_is_read;
             what_is_derived_is_replaced_where_it_differs;
             the_events_of_one_workflow_are_found_in_the_log;

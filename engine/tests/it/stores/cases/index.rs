@@ -240,6 +240,9 @@ pub(in crate::stores) async fn what_has_not_ended_is_counted_by_step(a: &impl Ad
         ("flow", RevisionId(id("flow")), "annotate")
     );
     assert_eq!((load.running, load.paused, load.with_incidents), (2, 1, 1));
+    for (up_to, counted) in [(10, 1), (0, 0)] {
+        assert_eq!(store.tasks_with_incidents(up_to).await.unwrap(), counted);
+    }
     let mut oldest = None;
     for n in [0, 1] {
         let at = store.task(numbered(n)).await.unwrap().unwrap().updated_at;

@@ -48,6 +48,32 @@ async fn read_all(store: &dyn Store, name: &str) {
     assert_eq!(read, 60);
 }
 
+pub(in crate::stores) async fn what_a_projection_has_not_read_has_an_age(a: &impl Adapter) {
+    let store = a.store();
+    assert!(store.projection_lags().await.unwrap().is_empty());
+    append(&*store, numbered(1), None, started("flow", &[])).await;
+    let lag = async || {
+        store
+            .projection_lags()
+            .await
+            .unwrap()
+            .get("behind")
+            .copied()
+    };
+    let read = async |limit| {
+        let step = store.open_projection("behind", limit).await.unwrap();
+        let step = step.expect("nobody else runs it");
+        step.commit(ProjectionWrite::default()).await.unwrap();
+    };
+    // In the middle of what was written at once, and at its end.
+    read(1).await;
+    until(async || (lag().await? > 0.0).then_some(())).await;
+    read(10).await;
+    assert_eq!(lag().await, Some(0.0));
+    append(&*store, numbered(1), None, vec![annotated(json!(1))]).await;
+    until(async || (lag().await? > 0.0).then_some(())).await;
+}
+
 pub(in crate::stores) async fn a_projection_counts_each_event_once(a: &impl Adapter) {
     let store = a.store();
     for n in 0..20 {
