@@ -64,6 +64,6 @@ pub use parse::{
 };
 pub use report::{DiagnosticCode, ParseError, Report, Severity, ValidationError};
 pub use script::check_script;
-pub use yaml::parse_value;
+pub use yaml::{parse_value, yaml_of};
 
 pub(crate) use suggest::Suggester;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize, Serializer,
     de::{MapAccess, SeqAccess, Visitor},
 };
 use serde_json::{Map, Value};
@@ -41,6 +41,45 @@ pub(super) fn read(source: &str) -> Result<Value, YamlFault> {
 /// Why it is no value.
 pub fn parse_value(text: &str) -> Result<Value, String> {
     read(text).map_err(|fault| fault.message)
+}
+
+/// A value as YAML, with the keys that name a thing before those that describe it.
+pub fn yaml_of(value: &Value) -> String {
+    // Values of JSON under text keys always serialize.
+    serde_yaml::to_string(&Named(value)).unwrap_or_default()
+}
+
+/// The keys that come first, in order; the others follow by name.
+const NAMING_KEYS: [&str; 9] = [
+    "workflow",
+    "id",
+    "name",
+    "description",
+    "type",
+    "entry_step",
+    "from",
+    "to",
+    "settings",
+];
+
+/// A value whose keys come in the order of [`NAMING_KEYS`].
+struct Named<'v>(&'v Value);
+
+impl Serialize for Named<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Object(entries) => {
+                let rank = |key: &str| NAMING_KEYS.iter().position(|name| *name == key);
+                let mut entries: Vec<(&String, &Value)> = entries.iter().collect();
+                entries.sort_by_key(|(key, _)| (rank(key).unwrap_or(NAMING_KEYS.len()), *key));
+                to.collect_map(entries.into_iter().map(|(key, value)| (key, Named(value))))
+            }
+            Value::Array(items) => to.collect_seq(items.iter().map(Named)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                self.0.serialize(to)
+            }
+        }
+    }
 }
 
 /// A value as JSON has it. Whole numbers beyond 64 bits become decimal numbers. `.inf` and `.nan`,

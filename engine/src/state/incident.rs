@@ -30,7 +30,9 @@ pub struct Incident {
 }
 
 /// The kinds of problem.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum IncidentCode {
     /// The step has ended, it has outgoing transitions, and none matches.
@@ -55,6 +57,24 @@ pub enum IncidentCode {
 }
 
 impl IncidentCode {
+    /// All codes.
+    pub const ALL: [Self; 9] = [
+        Self::NoTransition,
+        Self::ExpressionFailed,
+        Self::LoopExhausted,
+        Self::TransitionBudget,
+        Self::HandlerFailed,
+        Self::ChildFailed,
+        Self::StepBusy,
+        Self::InactivityTimeout,
+        Self::Disagreement,
+    ];
+
+    /// The code of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.as_str() == name)
+    }
+
     /// The name in events and messages.
     pub fn as_str(self) -> &'static str {
         match self {

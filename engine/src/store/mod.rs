@@ -66,7 +66,7 @@ pub use operator_commands::{
 };
 pub use outbox::{
     CLAIM_BYTES_MAX, EventRange, FailedOutboxRow, NewMessage, OUTBOX_LEASE, Outbox, OutboxContent,
-    OutboxMessage, OutboxRow, OutboxStats, PublisherId, RangeEvents, ReleasedRow,
+    OutboxMessage, OutboxRow, OutboxStats, PublisherId, RangeEvents, ReleasedRow, SkippedMessage,
     UnconfirmedMessage,
 };
 #[cfg(feature = "postgres")]

@@ -128,6 +128,16 @@ pub struct ReleasedRow {
     pub from_version: Option<u64>,
 }
 
+/// The first message of a row that has failed to publish, which nobody shall try again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SkippedMessage {
+    /// The position of its row.
+    pub position: i64,
+    /// Where the row begins and the version of the message's event; none for a message without an
+    /// event.
+    pub versions: Option<(u64, u64)>,
+}
+
 /// A row whose first message has failed to publish so far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FailedOutboxRow {
@@ -199,6 +209,11 @@ pub trait Outbox: Send + Sync {
         rows: &[ReleasedRow],
         failed: Option<(String, Duration)>,
     ) -> Result<(), EventStoreError>;
+
+    /// Gives up the first message of a row that has failed: the row begins behind it from then on, or
+    /// is deleted with it. False, and nothing is changed, if the row is leased at this moment, has
+    /// not failed, or does not begin there any more.
+    async fn skip(&self, message: SkippedMessage) -> Result<bool, EventStoreError>;
 
     /// The rows leased to `publisher` after a position, oldest first. A publisher that got no reply
     /// to a commit or a claim reads here which rows it was given. Otherwise those rows would stay

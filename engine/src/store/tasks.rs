@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{batch::TaskRow, error::EventStoreError, page::PageSize};
 use crate::{
-    ids::{RevisionId, StepId, TaskId, WorkflowId},
+    ids::{RevisionId, StepId, TaskId, UserId, WorkflowId},
     state::{Draft, TaskStatus},
 };
 
@@ -26,6 +26,11 @@ pub struct TaskFilter {
     pub step: Option<StepId>,
     /// Only tasks with an open incident.
     pub incidents: bool,
+    /// Only tasks in which this person has claimed a slot.
+    pub held_by: Option<UserId>,
+    /// Sorted by when something last happened to them, the longest ago first, and not by id. There
+    /// is one page alone then: `after` is ignored, and no next page is named.
+    pub oldest_first: bool,
     /// Labels, all of which must match.
     pub labels: BTreeMap<String, String>,
     /// The last task of the previous page.
@@ -34,13 +39,25 @@ pub struct TaskFilter {
     pub limit: u32,
 }
 
-/// A page of tasks, sorted by id.
+/// A page of tasks, in the order of the search.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct TaskPage {
     /// The tasks.
     pub tasks: Vec<TaskRow>,
-    /// The task after which the next page starts; `None` on the last page.
+    /// The task after which the next page starts; `None` on the last page, and where the oldest come
+    /// first.
     pub next_after: Option<TaskId>,
+}
+
+impl TaskPage {
+    /// The page of a search that has read `found`.
+    pub(super) fn of(filter: &TaskFilter, found: Vec<TaskRow>) -> Self {
+        let (tasks, next_after) = PageSize::of(filter.limit).cut(found, |task| task.task_id);
+        Self {
+            tasks,
+            next_after: next_after.filter(|_| !filter.oldest_first),
+        }
+    }
 }
 
 /// A step in which running tasks wait.
@@ -123,7 +140,7 @@ pub trait TaskIndex: Send + Sync {
     /// One task's row.
     async fn task(&self, task: TaskId) -> Result<Option<TaskRow>, EventStoreError>;
 
-    /// A page of tasks, sorted by id.
+    /// A page of tasks, sorted by id, or the oldest ones.
     async fn tasks(&self, filter: TaskFilter) -> Result<TaskPage, EventStoreError>;
 
     /// The number of tasks by status; every status is present. The numbers are kept, not counted, so

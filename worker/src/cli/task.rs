@@ -258,6 +258,8 @@ pub(super) async fn run(
                 workflow,
                 status,
                 or_archived: false,
+                held_by: None,
+                oldest_first: false,
                 step,
                 incidents: incident,
                 labels,

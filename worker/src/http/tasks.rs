@@ -71,6 +71,8 @@ pub(super) async fn list(
             TaskStatus::from_name,
         )?,
         or_archived: false,
+        held_by: None,
+        oldest_first: false,
         step: parameters.take("step", "a step id", slug)?,
         incidents: parameters
             .take("incidents", "true or false", |text| text.parse().ok())?

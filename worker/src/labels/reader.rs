@@ -98,11 +98,10 @@ impl<'a> LabelReader<'a> {
             workflow: Some(self.filter.workflow.clone()),
             status: Some(TaskStatus::Completed),
             or_archived: true,
-            step: None,
-            incidents: false,
             labels: self.filter.labels.clone(),
             after,
             limit: limit.min(TASKS_AT_ONCE),
+            ..TaskFilter::default()
         };
         let page = self.store.tasks(filter).await?;
         let in_time = page.tasks.iter().filter(|task| {

@@ -202,15 +202,14 @@ impl MigrationRequest {
         let filter = TaskFilter {
             workflow: Some(workflow.clone()),
             status: Some(status),
-            or_archived: false,
             step: self.step.clone(),
-            incidents: false,
             labels: self.labels.clone(),
             after: self.after,
             limit: self
                 .limit
                 .unwrap_or(MIGRATION_PAGE_MAX)
                 .clamp(1, MIGRATION_PAGE_MAX),
+            ..TaskFilter::default()
         };
         let found = store.tasks(filter).await.map_err(engine)?;
         let mut tasks: Vec<TaskMigration> = found

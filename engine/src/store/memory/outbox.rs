@@ -12,7 +12,7 @@ use super::{
     super::{
         CLAIM_BYTES_MAX, EventRange, EventStoreError, FailedOutboxRow, NewMessage, Outbox,
         OutboxContent, OutboxMessage, OutboxRow, OutboxStats, PublisherId, RangeEvents,
-        ReleasedRow, UnconfirmedMessage,
+        ReleasedRow, SkippedMessage, UnconfirmedMessage,
         outbox::{CONTEXT_EVENTS, NewRow},
     },
     data::{Data, MemoryStore, WaitingRow, later, seconds},
@@ -117,6 +117,35 @@ impl Outbox for MemoryStore {
             }
         }
         Ok(())
+    }
+
+    async fn skip(&self, message: SkippedMessage) -> Result<bool, EventStoreError> {
+        let now = self.now();
+        let mut data = self.data();
+        let Some(waiting) = data.outbox.get_mut(&message.position) else {
+            return Ok(false);
+        };
+        if waiting.is_leased(now) || waiting.row.attempts == 0 {
+            return Ok(false);
+        }
+        match (&mut waiting.row.content, message.versions) {
+            (OutboxContent::Events(range), Some((from, version)))
+                if range.from == from && range.to > version =>
+            {
+                range.from = version + 1;
+                waiting.row.attempts = 0;
+                waiting.last_error.clear();
+                waiting.next_attempt_at = None;
+                waiting.lease = None;
+                return Ok(true);
+            }
+            (OutboxContent::Events(range), Some((from, version)))
+                if range.from == from && range.to == version => {}
+            (OutboxContent::Message(_), None) => {}
+            (OutboxContent::Events(_) | OutboxContent::Message(_), _) => return Ok(false),
+        }
+        data.outbox.remove(&message.position);
+        Ok(true)
     }
 
     async fn leased(

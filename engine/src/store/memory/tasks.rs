@@ -22,7 +22,11 @@ impl TaskIndex for MemoryStore {
     async fn tasks(&self, filter: TaskFilter) -> Result<TaskPage, EventStoreError> {
         let data = self.data();
         let found = data.tasks.values().filter(|row| {
-            filter.after.is_none_or(|after| row.task_id > after)
+            let is_held_by = |user| {
+                let mut claimed = data.claimed.iter();
+                claimed.any(|slot| slot.task_id == row.task_id && slot.user_id == user)
+            };
+            (filter.oldest_first || filter.after.is_none_or(|after| row.task_id > after))
                 && filter
                     .workflow
                     .as_ref()
@@ -36,15 +40,19 @@ impl TaskIndex for MemoryStore {
                     .as_ref()
                     .is_none_or(|step| row.current_steps.contains(step) && !row.status.is_final())
                 && (!filter.incidents || row.incidents > 0)
+                && filter.held_by.is_none_or(is_held_by)
                 && filter
                     .labels
                     .iter()
                     .all(|(key, value)| row.labels.get(key) == Some(value))
         });
         let page = PageSize::of(filter.limit);
-        let found = found.take(page.rows_to_read() as usize).cloned();
-        let (tasks, next_after) = page.cut(found.collect(), |task| task.task_id);
-        Ok(TaskPage { tasks, next_after })
+        let mut found: Vec<_> = found.cloned().collect();
+        if filter.oldest_first {
+            found.sort_by_key(|row| (row.updated_at, row.task_id));
+        }
+        found.truncate(page.rows_to_read() as usize);
+        Ok(TaskPage::of(&filter, found))
     }
 
     async fn task_counts(&self) -> Result<BTreeMap<TaskStatus, i64>, EventStoreError> {

@@ -8,8 +8,8 @@ use sqlx::{Connection, PgConnection, Postgres};
 use super::{
     super::{
         CLAIM_BYTES_MAX, EventRange, EventStoreError, FailedOutboxRow, NewMessage, Outbox,
-        OutboxRow, OutboxStats, PublisherId, RangeEvents, ReleasedRow, UnconfirmedMessage,
-        outbox::CONTEXT_EVENTS, rows,
+        OutboxRow, OutboxStats, PublisherId, RangeEvents, ReleasedRow, SkippedMessage,
+        UnconfirmedMessage, outbox::CONTEXT_EVENTS, rows,
     },
     PgEventStore,
     connection::WORK_TIMEOUT,
@@ -125,6 +125,21 @@ const RELEASE: &str = "
         next_attempt_at = CASE WHEN $3::text IS NOT NULL
                                THEN clock_timestamp() + make_interval(secs => $4) END
     FROM released r WHERE o.position = r.position";
+
+/// A row that is gone with its first message, which has failed.
+const SKIP_WHOLE: &str = "
+    DELETE FROM outbox
+    WHERE position = $1 AND attempts > 0 AND from_version IS NOT DISTINCT FROM $2
+      AND to_version IS NOT DISTINCT FROM $3
+      AND (leased_until IS NULL OR leased_until <= statement_timestamp())";
+
+/// A row that begins behind its first message, which has failed.
+const SKIP_FIRST: &str = "
+    UPDATE outbox
+    SET from_version = $3 + 1, attempts = 0, last_error = NULL, next_attempt_at = NULL,
+        owner = NULL, leased_until = NULL
+    WHERE position = $1 AND attempts > 0 AND from_version = $2 AND to_version > $3
+      AND (leased_until IS NULL OR leased_until <= statement_timestamp())";
 
 /// Of the events before a range, only what messages name: an input may be large.
 const EVENTS_OF: &str = concat!(
@@ -281,6 +296,30 @@ impl Outbox for PgEventStore {
             .bind(error)
             .bind(back_off.unwrap_or_default().as_secs_f64());
         self.execute(WORK_TIMEOUT, query).await
+    }
+
+    async fn skip(&self, message: SkippedMessage) -> Result<bool, EventStoreError> {
+        let versions = message.versions.map(|(from, version)| {
+            Ok::<_, EventStoreError>((signed::<i64, _>(from)?, signed::<i64, _>(version)?))
+        });
+        let (from, version) = versions.transpose()?.unzip();
+        self.run(WORK_TIMEOUT, move |conn| {
+            Box::pin(async move {
+                let mut tx = begin(conn).await?;
+                execute(&mut tx, sqlx::query(LOCK)).await?;
+                let mut changed = 0;
+                for sql in [SKIP_WHOLE, SKIP_FIRST] {
+                    let query = sqlx::query(sql)
+                        .bind(message.position)
+                        .bind(from)
+                        .bind(version);
+                    changed += execute(&mut tx, query).await?;
+                }
+                commit_repeatable(tx).await?;
+                Ok(changed > 0)
+            })
+        })
+        .await
     }
 
     async fn leased(

@@ -32,11 +32,13 @@ pub(super) use task_columns;
 
 const TASK: &str = concat!("SELECT ", task_columns!(), " FROM tasks WHERE task_id = $1");
 
-/// The conditions repeat those of the partial indexes, so that the planner can use them.
-const TASKS: &str = concat!(
-    "SELECT ",
-    task_columns!(),
-    "
+/// A search. The conditions repeat those of the partial indexes, so that the planner can use them.
+macro_rules! search {
+    ($order:literal) => {
+        concat!(
+            "SELECT ",
+            task_columns!(),
+            "
     FROM tasks
     WHERE ($1::uuid IS NULL OR task_id > $1)
       AND ($2::text IS NULL OR workflow = $2)
@@ -45,8 +47,17 @@ const TASKS: &str = concat!(
            OR (current_steps @> ARRAY[$4::text] AND status IN ('running', 'paused')))
       AND ($5::text IS NULL OR (labels @> $5::jsonb AND labels <> '{}'))
       AND (NOT $8 OR incidents > 0)
-    ORDER BY task_id LIMIT $6"
-);
+      AND ($9::uuid IS NULL OR task_id IN (SELECT task_id FROM claims WHERE user_id = $9))
+    ORDER BY ",
+            $order,
+            " LIMIT $6"
+        )
+    };
+}
+
+const TASKS: &str = search!("task_id");
+
+const OLDEST_TASKS: &str = search!("updated_at, task_id");
 
 const WITH_INCIDENTS: &str =
     "SELECT count(*) FROM (SELECT FROM tasks WHERE incidents > 0 LIMIT $1) few";
@@ -106,18 +117,23 @@ impl TaskIndex for PgEventStore {
         } else {
             Some(to_json(&filter.labels)?)
         };
-        let query = sqlx::query(TASKS)
-            .bind(filter.after.map(|task| task.0))
+        let (sql, after) = if filter.oldest_first {
+            (OLDEST_TASKS, None)
+        } else {
+            (TASKS, filter.after)
+        };
+        let query = sqlx::query(sql)
+            .bind(after.map(|task| task.0))
             .bind(filter.workflow.as_deref())
             .bind(filter.status.map(TaskStatus::as_str))
             .bind(filter.step.as_deref())
             .bind(labels)
             .bind(i64::from(page.rows_to_read()))
             .bind(filter.or_archived)
-            .bind(filter.incidents);
+            .bind(filter.incidents)
+            .bind(filter.held_by.map(|user| user.0));
         let found = self.fetch(LONG_WORK_TIMEOUT, query, rows::task).await?;
-        let (tasks, next_after) = page.cut(found, |task| task.task_id);
-        Ok(TaskPage { tasks, next_after })
+        Ok(TaskPage::of(&filter, found))
     }
 
     async fn task_counts(&self) -> Result<BTreeMap<TaskStatus, i64>, EventStoreError> {

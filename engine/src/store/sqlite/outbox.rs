@@ -10,11 +10,11 @@ use uuid::{Uuid, fmt::Hyphenated};
 use super::{
     super::{
         CLAIM_BYTES_MAX, EventRange, EventStoreError, FailedOutboxRow, NewMessage, Outbox,
-        OutboxRow, OutboxStats, PublisherId, RangeEvents, ReleasedRow, UnconfirmedMessage,
-        outbox::CONTEXT_EVENTS, rows,
+        OutboxRow, OutboxStats, PublisherId, RangeEvents, ReleasedRow, SkippedMessage,
+        UnconfirmedMessage, outbox::CONTEXT_EVENTS, rows,
     },
     connection::{SqliteEventStore, commit, detached},
-    query::{execute, fetch, fetch_one, nth},
+    query::{execute, fetch, fetch_one, fetch_optional, nth},
     rows::{array, integer, later, micros, plain, seconds_between},
 };
 use crate::ids::TaskId;
@@ -81,6 +81,22 @@ const RELEASE: &str = "
                            outbox.from_version)
     FROM (SELECT value ->> 0 AS position, value ->> 1 AS from_version FROM json_each(?1)) AS r
     WHERE outbox.position = r.position";
+
+/// A row that is gone with its first message, which has failed.
+const SKIP_WHOLE: &str = "
+    DELETE FROM outbox
+    WHERE position = ?1 AND attempts > 0 AND from_version IS ?2 AND to_version IS ?3
+      AND (leased_until IS NULL OR leased_until <= ?4)
+    RETURNING position";
+
+/// A row that begins behind its first message, which has failed.
+const SKIP_FIRST: &str = "
+    UPDATE outbox
+    SET from_version = ?3 + 1, attempts = 0, last_error = NULL, next_attempt_at = NULL,
+        owner = NULL, leased_until = NULL
+    WHERE position = ?1 AND attempts > 0 AND from_version = ?2 AND to_version > ?3
+      AND (leased_until IS NULL OR leased_until <= ?4)
+    RETURNING position";
 
 /// Of the events before a range, only what messages name: an input may be large.
 const EVENTS_OF: &str = "
@@ -256,6 +272,27 @@ impl Outbox for SqliteEventStore {
             .bind(error.map(|error| error.replace('\0', "\u{fffd}")))
             .bind(later(self.now(), delay.unwrap_or_default()));
         self.execute(query).await
+    }
+
+    async fn skip(&self, message: SkippedMessage) -> Result<bool, EventStoreError> {
+        let store = self.clone();
+        detached(async move {
+            let mut tx = store.begin().await?;
+            let now = micros(store.now());
+            let (from, version) = message.versions.unzip();
+            let mut changed = false;
+            for sql in [SKIP_WHOLE, SKIP_FIRST] {
+                let query = sqlx::query(sql)
+                    .bind(message.position)
+                    .bind(from.map(integer))
+                    .bind(version.map(integer))
+                    .bind(now);
+                changed |= fetch_optional(&mut *tx, query, |_| Ok(())).await?.is_some();
+            }
+            commit(tx).await?;
+            Ok(changed)
+        })
+        .await
     }
 
     async fn leased(

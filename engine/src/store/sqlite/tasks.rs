@@ -22,7 +22,11 @@ use crate::{
 
 const TASK: &str = "SELECT * FROM tasks WHERE task_id = ?1";
 
-const TASKS: &str = "
+/// A search.
+macro_rules! search {
+    ($order:literal) => {
+        concat!(
+            "
     SELECT * FROM tasks AS t
     WHERE (?1 IS NULL OR t.task_id > ?1)
       AND (?2 IS NULL OR t.workflow = ?2)
@@ -39,8 +43,17 @@ const TASKS: &str = "
           )
       )
       AND (NOT ?8 OR t.incidents > 0)
-    ORDER BY t.task_id
-    LIMIT ?6";
+      AND (?9 IS NULL OR t.task_id IN (SELECT c.task_id FROM claims AS c WHERE c.user_id = ?9))
+    ORDER BY ",
+            $order,
+            " LIMIT ?6"
+        )
+    };
+}
+
+const TASKS: &str = search!("t.task_id");
+
+const OLDEST_TASKS: &str = search!("t.updated_at, t.task_id");
 
 const WITH_INCIDENTS: &str =
     "SELECT COUNT(*) FROM (SELECT 1 FROM tasks WHERE incidents > 0 LIMIT ?1)";
@@ -75,18 +88,23 @@ impl TaskIndex for SqliteEventStore {
 
     async fn tasks(&self, filter: TaskFilter) -> Result<TaskPage, EventStoreError> {
         let page = PageSize::of(filter.limit);
-        let query = sqlx::query(TASKS)
-            .bind(filter.after.map(|task| task.0.hyphenated()))
+        let (sql, after) = if filter.oldest_first {
+            (OLDEST_TASKS, None)
+        } else {
+            (TASKS, filter.after)
+        };
+        let query = sqlx::query(sql)
+            .bind(after.map(|task| task.0.hyphenated()))
             .bind(filter.workflow.as_deref())
             .bind(filter.status.map(TaskStatus::as_str))
             .bind(filter.step.as_deref())
             .bind(json(&filter.labels)?)
             .bind(page.rows_to_read())
             .bind(filter.or_archived)
-            .bind(filter.incidents);
+            .bind(filter.incidents)
+            .bind(filter.held_by.map(|user| user.0.hyphenated()));
         let found = self.fetch(query, rows::task).await?;
-        let (tasks, next_after) = page.cut(found, |task| task.task_id);
-        Ok(TaskPage { tasks, next_after })
+        Ok(TaskPage::of(&filter, found))
     }
 
     async fn task_counts(&self) -> Result<BTreeMap<TaskStatus, i64>, EventStoreError> {

@@ -53,6 +53,7 @@ macro_rules! for_each_case {
             a_message_without_an_event_is_carried_in_its_place;
             the_events_of_a_row_are_read_with_what_they_stand_on;
             a_row_goes_back_from_the_first_version_that_was_not_confirmed;
+            a_refused_message_can_be_given_up;
             a_claim_counts_the_bytes_of_events;
             messages_behind_those_of_others_go_to_the_relay;
             a_claim_takes_the_oldest_and_keeps_the_order_of_a_task;

@@ -140,6 +140,34 @@ pub(in crate::stores) async fn tasks_are_found_by_what_they_are(a: &impl Adapter
         [3]
     );
 
+    let oldest = TaskFilter {
+        oldest_first: true,
+        after: Some(numbered(11)),
+        limit: 5,
+        ..any()
+    };
+    let oldest = store.tasks(oldest).await.unwrap();
+    assert_eq!((oldest.tasks.len(), oldest.next_after), (5, None));
+    assert!(
+        oldest
+            .tasks
+            .is_sorted_by_key(|row| (row.updated_at, row.task_id))
+    );
+    let all = store
+        .tasks(TaskFilter {
+            limit: 100,
+            ..any()
+        })
+        .await
+        .unwrap();
+    let first = all.tasks.iter().map(|row| row.updated_at).min();
+    assert_eq!(Some(oldest.tasks[0].updated_at), first);
+    let of_ann = TaskFilter {
+        held_by: Some(UserId(id("ann"))),
+        ..any()
+    };
+    assert!(find(of_ann).await.is_empty());
+
     let mut pages = Vec::new();
     let mut after = None;
     loop {

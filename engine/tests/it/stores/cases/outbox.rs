@@ -7,7 +7,7 @@ use glyph_workflow_engine::{
     events::{EVENT_SCHEMA_VERSION, upcast},
     store::{
         CLAIM_BYTES_MAX, EventRange, NewMessage, OpenedTask, OutboxMessage, OutboxRow, PublisherId,
-        ReleasedRow, Store, UnconfirmedMessage,
+        ReleasedRow, SkippedMessage, Store, UnconfirmedMessage,
     },
 };
 use serde_json::json;
@@ -358,6 +358,61 @@ pub(in crate::stores) async fn a_row_goes_back_from_the_first_version_that_was_n
     assert_eq!(range_of(&waits), (6, 6));
     assert!(store.outbox_failed(10).await.unwrap().is_empty());
     assert_eq!(store.outbox_stats().await.unwrap().pending, 1);
+}
+
+pub(in crate::stores) async fn a_refused_message_can_be_given_up(a: &impl Adapter) {
+    let store = a.store();
+    let relay = publisher("relay");
+    let one = task("one");
+    append(&*store, one, None, started("flow", &[])).await;
+    store
+        .enqueue(vec![message(id("goal"), None)])
+        .await
+        .unwrap();
+    let rows = claim(&*store, relay).await;
+    let [of_task, of_goal] = rows.as_slice() else {
+        panic!("{rows:?}")
+    };
+    assert_eq!(range_of(of_task), (1, 2));
+    let skip = async |position, versions| {
+        let message = SkippedMessage { position, versions };
+        store.skip(message).await.unwrap()
+    };
+    let first = Some((1, 1));
+    // What is leased is being tried, and what has not failed may be confirmed at any time.
+    assert!(!skip(of_task.position, first).await);
+    store
+        .release(&whole(&positions(&rows)), None)
+        .await
+        .unwrap();
+    assert!(!skip(of_task.position, first).await);
+    assert!(!skip(of_goal.position, None).await);
+    claim(&*store, relay).await;
+    let failed = Some(("returned".to_owned(), LONG));
+    store
+        .release(&whole(&positions(&rows)), failed)
+        .await
+        .unwrap();
+    // Another beginning is another message.
+    assert!(!skip(of_task.position, Some((2, 2))).await);
+    assert!(!skip(of_task.position, None).await);
+    assert!(!skip(of_goal.position, first).await);
+    assert!(skip(of_task.position, first).await);
+    assert!(!skip(of_task.position, first).await);
+    // What was behind it goes out at once, and has not failed.
+    let free = claim(&*store, relay).await;
+    assert_eq!(positions(&free), [of_task.position]);
+    assert_eq!((range_of(&free[0]), free[0].attempts), ((2, 2), 0));
+    // The last message of a row takes it along.
+    let failed = Some(("returned".to_owned(), LONG));
+    let last = ReleasedRow {
+        position: of_task.position,
+        from_version: Some(2),
+    };
+    store.release(&[last], failed).await.unwrap();
+    assert!(skip(of_task.position, Some((2, 2))).await);
+    assert!(skip(of_goal.position, None).await);
+    assert_eq!(store.outbox_stats().await.unwrap().pending, 0);
 }
 
 pub(in crate::stores) async fn a_lapsed_lease_is_taken_over_and_a_renewed_one_is_not(

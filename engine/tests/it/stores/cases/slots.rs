@@ -17,7 +17,8 @@ use glyph_workflow_engine::{
     limits::PAGE_MAX,
     state::{AnnotationData, OpenSlot, Slots},
     store::{
-        LogFilter, LogPosition, PeopleSeen, SlotOrder, SlotQuery, StepWithOpenSlots, Store, TaskRow,
+        LogFilter, LogPosition, PeopleSeen, SlotOrder, SlotQuery, StepWithOpenSlots, Store,
+        TaskFilter, TaskRow,
     },
 };
 use serde_json::json;
@@ -113,6 +114,18 @@ pub(in crate::stores) async fn free_places_are_found_by_who_may_take_them(a: &im
         (one, "annotate")
     );
     assert!(store.claimed_slots(person(2)).await.unwrap().is_empty());
+    let held_by = async |user| {
+        let filter = TaskFilter {
+            held_by: Some(user),
+            limit: 10,
+            ..TaskFilter::default()
+        };
+        let found = store.tasks(filter).await.unwrap().tasks.into_iter();
+        found.map(|row| row.task_id).collect::<Vec<_>>()
+    };
+    let held: Vec<TaskId> = claimed.iter().map(|slot| slot.task_id).collect();
+    assert_eq!(held_by(person(1)).await, held);
+    assert!(held_by(person(2)).await.is_empty());
     let counts = store.claim_counts(10).await.unwrap();
     let counts: Vec<_> = counts.iter().map(|one| (one.user_id, one.slots)).collect();
     assert_eq!(counts, [(person(1), 1)]);
