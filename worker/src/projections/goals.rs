@@ -102,15 +102,20 @@ pub async fn find_goal(
     let Some(config) = store.load_by_name(workflow).await? else {
         return Ok(None);
     };
-    let config = config.goals.iter().find(|config| config.id == *goal);
-    Ok(config.map(|config| {
-        GoalProgress::new(GoalDefinition {
-            workflow: workflow.clone(),
-            revision: 0,
-            since: DateTime::UNIX_EPOCH,
-            config: config.clone(),
-        })
-    }))
+    let Some(config) = config.goals.iter().find(|config| config.id == *goal) else {
+        return Ok(None);
+    };
+    let since = DateTime::UNIX_EPOCH;
+    let mut found = GoalProgress::new(GoalDefinition {
+        workflow: workflow.clone(),
+        revision: 0,
+        since,
+        config: config.clone(),
+    });
+    if config.is_by_hand() {
+        found.completed_at = recorded_since(store, workflow, goal, since).await?;
+    }
+    Ok(Some(found))
 }
 
 /// When a person last confirmed that the goal is reached, even if that is too recent to be counted.
