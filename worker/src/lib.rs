@@ -29,5 +29,6 @@ pub mod shutdown;
 pub mod telemetry;
 pub mod timers;
 pub mod traces;
+pub mod verbs;
 pub mod webhook;
 pub mod wire;

@@ -84,6 +84,7 @@ const WORKER: House = House {
             "failpoints",
             "printable",
             "shutdown",
+            "verbs",
         ],
         &["poll", "wire"],
         &["dead_letters", "labels", "metrics", "webhook"],

@@ -37,7 +37,7 @@ pub use asyncapi::asyncapi_document;
 pub use consumer::AmqpSource;
 pub use dead_letters::AmqpDeadLetters;
 pub use declare::{Declared, adopt_prefix, declare_topology, delete_topology};
-pub use publisher::AmqpPublisher;
+pub use publisher::{AmqpPublisher, queue_depths};
 pub use settings::{AmqpSettings, AmqpUrlError};
 pub use tap::{AmqpTap, Tapped};
 pub use topology::{DELIVERY_LIMIT, Topology};

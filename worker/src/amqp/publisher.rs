@@ -132,6 +132,19 @@ impl MessagePublisher for AmqpPublisher {
     }
 }
 
+/// How full each queue of the deployment is, by a connection of its own that declares nothing.
+///
+/// # Errors
+///
+/// The broker cannot be reached, or refuses the account.
+pub async fn queue_depths(settings: &AmqpSettings) -> Result<Vec<QueueDepth>, BrokerError> {
+    let link = Link::open(settings, "status").await?;
+    let counted = timeout(settings.connect_timeout, count_queues(settings, &link)).await;
+    let counted = counted.unwrap_or_else(|elapsed| Err(link.lost(elapsed)));
+    link.close().await;
+    counted
+}
+
 /// How full each queue of the deployment is.
 async fn count_queues(
     settings: &AmqpSettings,

@@ -5,14 +5,35 @@ use std::ffi::OsString;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
-    annotator::AnnotatorVerb, assignment::AssignmentVerb, backtest, backtest::BacktestArgs,
-    bench::BenchArgs, config::ConfigVerb, dead_letter::DeadLetterVerb, demo::DemoArgs,
-    events::EventsVerb, goal::GoalVerb, job::JobVerb, labels::LabelsVerb, needs,
-    outbox::OutboxVerb, output::Format, publish::PublishArgs, rebuild::RebuildArgs,
-    rejected::RejectedVerb, retention::RetentionArgs, settings, task::TaskVerb,
-    topology::TopologyVerb, worker::WorkerArgs, workflow::WorkflowVerb,
+    agreement::AgreementArgs,
+    annotator::AnnotatorVerb,
+    assignment::AssignmentVerb,
+    backtest,
+    backtest::BacktestArgs,
+    bench::BenchArgs,
+    completions::{CompletionsArgs, ManArgs},
+    config::ConfigVerb,
+    dead_letter::DeadLetterVerb,
+    demo::DemoArgs,
+    events::EventsVerb,
+    goal::GoalVerb,
+    incident::IncidentVerb,
+    job::JobVerb,
+    labels::LabelsVerb,
+    needs,
+    outbox::OutboxVerb,
+    output::Format,
+    publish::PublishArgs,
+    rebuild::RebuildArgs,
+    rejected::RejectedVerb,
+    retention::RetentionArgs,
+    settings,
+    task::TaskVerb,
+    topology::TopologyVerb,
+    worker::WorkerArgs,
+    workflow::WorkflowVerb,
 };
-use crate::settings::SettingsFlags;
+use crate::{settings::SettingsFlags, verbs::operations_of};
 
 /// Queue-driven annotation workflows.
 ///
@@ -51,6 +72,8 @@ pub enum Verb {
     Worker(WorkerArgs),
     /// Run sample data through the whole pipeline, without any service
     Demo(DemoArgs),
+    /// Show the deployment at a glance; needs no running worker
+    Status,
     /// Migrate the database to the schema of this version
     Migrate,
     /// Validate, simulate, store, list, draw and pause workflows
@@ -59,6 +82,11 @@ pub enum Verb {
     /// Start, inspect and control tasks, and submit work
     #[command(subcommand)]
     Task(TaskVerb),
+    /// List open incidents
+    #[command(subcommand)]
+    Incident(IncidentVerb),
+    /// Tell why tasks do not go on, grouped by cause, and who holds slots
+    Stuck,
     /// Enqueue commands from a file of JSON lines
     Publish(PublishArgs),
     /// List, show, edit, replay and drop commands that could not be read or decided
@@ -67,7 +95,7 @@ pub enum Verb {
     /// Print the log as it grows, and send messages of it again
     #[command(subcommand)]
     Events(EventsVerb),
-    /// List messages that the broker has refused
+    /// List messages that the broker has refused, and give one up
     #[command(subcommand)]
     Outbox(OutboxVerb),
     /// Declare the exchanges and queues on RabbitMQ, or take a prefix over
@@ -88,10 +116,12 @@ pub enum Verb {
     /// List and show annotators with their accuracy, pause and resume them
     #[command(subcommand)]
     Annotator(AnnotatorVerb),
-    /// List the slots that a person has claimed
+    /// Show agreement of annotators over the newest items of each step and field
+    Agreement(AgreementArgs),
+    /// List the slots that a person has claimed, claim the next one, release them
     #[command(subcommand)]
     Assignment(AssignmentVerb),
-    /// List goals and their progress
+    /// List goals and their progress, and complete one by hand
     #[command(subcommand)]
     Goal(GoalVerb),
     /// Rebuild all derived data from the event log
@@ -113,6 +143,10 @@ pub enum Verb {
     /// List every setting with its flag, environment variable and default
     #[command(after_help = settings::help())]
     Settings,
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Write man pages, one for each command
+    Man(ManArgs),
 }
 
 /// Where to begin.
@@ -121,24 +155,32 @@ const TRY: &str = "Try it without any service: glyph demo";
 const POINTER: &str = "Settings, such as --database-url: glyph help settings";
 
 impl Cli {
+    /// The commands, each with what its help says.
+    pub(super) fn documented() -> clap::Command {
+        let command = Self::command().mut_subcommands(|verb| pointing(verb, ""));
+        command.after_help(format!("{TRY}\n\n{POINTER}"))
+    }
+
     /// Reads the arguments of a process.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let command = Self::command().mut_subcommands(|verb| pointing(verb, ""));
-        let mut command = command.after_help(format!("{TRY}\n\n{POINTER}"));
+        let mut command = Self::documented();
         let mut matches = command.try_get_matches_from_mut(arguments)?;
         Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
     }
 }
 
-/// Appends to the help of a command and of its verbs what they need, and [`POINTER`]. `path` has the
+/// Appends to the help of a command and of its verbs what they need, which operations do the same,
+/// and [`POINTER`]. `path` has the
 /// words before the command, each with a space behind it.
 fn pointing(command: clap::Command, path: &str) -> clap::Command {
     let verb = format!("{path}{}", command.get_name());
     let below = format!("{verb} ");
     let command = command.mut_subcommands(|verb| pointing(verb, &below));
     let need = needs::of(&verb).map(|need| format!("Needs: {need}"));
+    let operations = operations_of(&verb);
+    let over_http = (!operations.is_empty()).then(|| format!("HTTP: {}", operations.join(", ")));
     let pointer = (verb != "settings").then(|| POINTER.to_owned());
-    let told: Vec<String> = need.into_iter().chain(pointer).collect();
+    let told: Vec<String> = [need, over_http, pointer].into_iter().flatten().collect();
     let help = command.get_after_help().map(ToString::to_string);
     let help: Vec<String> = help.into_iter().chain([told.join("\n")]).collect();
     command.after_help(help.join("\n\n"))

@@ -5,10 +5,11 @@ use std::fmt::Write as _;
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Subcommand;
 use glyph_workflow_engine::{
+    command::{Claim, ClaimRequest},
     ids::{CommandId, UserId},
     limits::PAGE_MAX,
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
@@ -18,8 +19,11 @@ use super::{
     submit::submit,
 };
 use crate::{
-    operations::assignments::{HeldSlot, ReleaseAll, ReleasedSlots, held_slots},
+    operations::assignments::{
+        HeldSlot, NothingReason, ReleaseAll, ReleasedSlots, held_slots, why_nothing,
+    },
     settings::Settings,
+    wire::{Unreadable, read_claim},
 };
 
 /// Verbs on claimed slots.
@@ -30,6 +34,30 @@ pub enum AssignmentVerb {
         /// User id of the person
         #[arg(long, short, value_name = "USER")]
         user: Uuid,
+    },
+    /// Claim the next task for a person; what the person holds comes first
+    Next {
+        /// User id of the person
+        #[arg(long, short, value_name = "USER")]
+        user: Uuid,
+        /// Only tasks of this workflow: id, id@revision or revision UUID
+        #[arg(long, short, value_name = "WORKFLOW")]
+        workflow: Option<String>,
+        /// Only this step
+        #[arg(long, value_name = "ID")]
+        step: Option<String>,
+        /// Role of the person; may be repeated
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+        /// Skill of the person; may be repeated
+        #[arg(long = "skill", value_name = "SKILL")]
+        skills: Vec<String>,
+        /// Claim a slot even where the person holds one already
+        #[arg(long)]
+        fresh: bool,
+        /// Id of the command; repeating an id has no effect [default: a new UUID]
+        #[arg(long, value_name = "UUID")]
+        command_id: Option<Uuid>,
     },
     /// Release all slots that a person has claimed
     Release {
@@ -62,6 +90,26 @@ pub(super) async fn run(
             output.result(&json!({"assignments": held}), || list_text(&held));
             Ok(())
         }
+        AssignmentVerb::Next {
+            user,
+            workflow,
+            step,
+            roles,
+            skills,
+            fresh,
+            command_id,
+        } => {
+            let body = json!({
+                "user_id": user, "workflow": workflow, "step": step, "roles": roles,
+                "skills": skills, "fresh": fresh,
+            });
+            let id = CommandId(command_id.unwrap_or_else(Uuid::now_v7));
+            let as_it_is = |_: &mut Map<String, Value>| Ok::<_, Unreadable>(());
+            let read = read_claim(id, None, None, body.to_string().as_bytes(), as_it_is);
+            let mut request = read.map_err(|error| CliError::Usage(error.to_string()))?;
+            request.sender = account::sender();
+            claim_next(&request, settings, output).await
+        }
         AssignmentVerb::Release { user, reason } => {
             let store = open_store(settings).await?;
             let id = CommandId(Uuid::now_v7());
@@ -81,6 +129,46 @@ pub(super) async fn run(
             Ok(())
         }
     }
+}
+
+/// Prints the claimed slot; null, with the reason where one is known, if there is none.
+async fn claim_next(
+    request: &ClaimRequest,
+    settings: &Settings,
+    output: Output,
+) -> Result<(), CliError> {
+    let store = open_store(settings).await?;
+    let orchestrator = orchestrator(&store, settings);
+    if let Some(claim) = orchestrator.claim_next(&*store, request).await? {
+        output.result(&json!({"claim": claim}), || {
+            let Claim {
+                task_id, step_id, ..
+            } = &claim;
+            let input = claim
+                .input
+                .as_ref()
+                .map(Value::to_string)
+                .unwrap_or_default();
+            format!(
+                "step {step_id} of task {task_id}, until {}\n{input}",
+                time(claim.expires_at)
+            )
+        });
+        return Ok(());
+    }
+    let reason = why_nothing(&*store, &orchestrator, request).await?;
+    let document = json!({"claim": null, "reason": reason.map(NothingReason::as_str)});
+    output.result(&document, || {
+        match reason {
+            Some(NothingReason::AnnotatorPaused) => "nothing: the person is paused",
+            Some(NothingReason::MaxConcurrent) => {
+                "nothing: the person has claimed as many slots as a step allows"
+            }
+            None => "nothing: no slot is open that the person may take",
+        }
+        .to_owned()
+    });
+    Ok(())
 }
 
 fn released_text(report: &ReleasedSlots) -> String {

@@ -11,8 +11,8 @@ use sqlx::sqlite::SqliteConnectOptions;
 
 use super::CliError;
 use crate::{
-    amqp::{AmqpDeadLetters, AmqpPublisher, AmqpSettings},
-    broker::MessagePublisher,
+    amqp::{AmqpDeadLetters, AmqpPublisher, AmqpSettings, queue_depths},
+    broker::{MessagePublisher, QueueDepth},
     dead_letters::DeadLetters,
     embedded::{EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedQueue},
     settings::{DatabaseUrl, SecretUrl, Services, Settings},
@@ -180,6 +180,19 @@ async fn queue_of(url: &SecretUrl, settings: &Settings) -> Result<EmbeddedQueue,
     store.migrate().await?;
     let queue = EmbeddedQueue::open(store).await?;
     Ok(queue.with_event_queues(settings.queues.are_declared()))
+}
+
+/// How full the queues of the deployment are. On RabbitMQ nothing is declared.
+pub(super) async fn queues(settings: &Settings) -> Result<Vec<QueueDepth>, CliError> {
+    match settings.services()? {
+        Services::Postgres { broker, .. } => Ok(queue_depths(&amqp(&broker, settings)?).await?),
+        Services::Embedded { database } => {
+            let queue = queue_of(&database, settings).await?;
+            let depths = EmbeddedPublisher::new(queue).queues().await;
+            let unread = || CliError::failed("store", "the embedded queue cannot be read");
+            depths.ok_or_else(unread)
+        }
+    }
 }
 
 /// The dead queue.

@@ -14,7 +14,7 @@ use super::{
     output::{Table, clipped},
     visualize::{is_file, stored},
 };
-use crate::settings::Settings;
+use crate::{operations::workflows::file_of, settings::Settings};
 
 /// Characters of a value that the table shows.
 const VALUE_MAX: usize = 60;
@@ -31,7 +31,7 @@ pub(super) async fn run(
     // lost.
     let config = stored(workflow, settings).await?;
     let name = format!("{}@{}", config.id, config.revision);
-    let file = serde_json::to_vec(&wrapped(&config)).unwrap_or_default();
+    let file = file_of(&config).to_string().into_bytes();
     let (expanded, _) = expand_workflow(&file, &StepLibrary::built_in(), &[]);
     let values: Vec<ExpandedValue> = expanded.map(|found| found.values).unwrap_or_default();
     let shown: Vec<_> = values
@@ -43,15 +43,6 @@ pub(super) async fn run(
         || table(&values, |_| name.clone()),
     );
     Ok(())
-}
-
-/// A stored workflow in the shape of a file.
-fn wrapped(config: &glyph_workflow_engine::WorkflowConfig) -> serde_json::Value {
-    let mut workflow = serde_json::to_value(config).unwrap_or_default();
-    let goals = workflow
-        .as_object_mut()
-        .and_then(|keys| keys.remove("goals"));
-    json!({"workflow": workflow, "goals": goals.unwrap_or_else(|| json!([]))})
 }
 
 fn of_file(file: &Path, output: Output) -> Result<(), CliError> {

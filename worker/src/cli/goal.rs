@@ -1,15 +1,26 @@
 //! `glyph goal`: goals and their progress.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use glyph_workflow_engine::{
+    ids::{CommandId, Slug},
+    store::{RecordedOutcome, Store},
+};
 use serde_json::json;
+use uuid::Uuid;
 
 use super::{
-    CliError, Output,
-    connect::open_store,
+    CliError, Output, account,
+    connect::{open_store, orchestrator},
     output::{Table, grouped},
 };
-use crate::{operations::goals::GoalDocument, settings::Settings, wire::GoalReport};
+use crate::{
+    operations::goals::{GoalDocument, check_completion, refusal_code},
+    settings::Settings,
+    wire::{CompletionRequest, GoalReport, read_completion},
+};
 
 /// Verbs on goals.
 #[derive(Clone, Debug, Subcommand)]
@@ -23,6 +34,32 @@ pub enum GoalVerb {
         /// Goal id
         goal: String,
     },
+    /// Complete a manual goal, or a composite goal that allows an override
+    Complete(CompleteArgs),
+}
+
+/// A person's statement that a goal is reached.
+#[derive(Clone, Debug, Args)]
+pub struct CompleteArgs {
+    /// Workflow id
+    workflow: Slug,
+    /// Goal id
+    goal: Slug,
+    /// The person who says so
+    #[arg(long, value_name = "UUID")]
+    user: Option<Uuid>,
+    /// Role of the person; may be repeated
+    #[arg(long = "role", value_name = "ROLE")]
+    roles: Vec<String>,
+    /// Reason
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Item of the checklist that the person confirms; may be repeated
+    #[arg(long = "confirm", value_name = "ITEM")]
+    checklist: Vec<String>,
+    /// Id of the command; repeating an id has no effect [default: a new UUID]
+    #[arg(long, value_name = "UUID")]
+    command_id: Option<Uuid>,
 }
 
 pub(super) async fn run(
@@ -31,25 +68,66 @@ pub(super) async fn run(
     output: Output,
 ) -> Result<(), CliError> {
     let store = open_store(settings).await?;
-    let goals = GoalDocument::all(&*store, Utc::now()).await?;
     match verb {
+        GoalVerb::Complete(args) => complete(args, &store, settings, output).await?,
         GoalVerb::List => {
+            let goals = GoalDocument::all(&*store, Utc::now()).await?;
             output.result(&json!({"goals": goals}), || match goals.as_slice() {
                 [] => "no goals yet: a worker counts towards those of the workflows".to_owned(),
                 goals => table(goals),
             });
         }
         GoalVerb::Show { workflow, goal } => {
-            let found = goals.into_iter().find(|document| {
-                let report = document.report();
-                *report.workflow == *workflow && *report.goal == *goal
-            });
+            let found = GoalDocument::find(&*store, &workflow, &goal, Utc::now()).await?;
             let name = format!("{workflow}/{goal}");
             let found = found.ok_or_else(|| CliError::not_found("goal", name))?;
             output.result(&found, || page(&found));
         }
     }
     Ok(())
+}
+
+async fn complete(
+    args: CompleteArgs,
+    store: &Arc<dyn Store>,
+    settings: &Settings,
+    output: Output,
+) -> Result<(), CliError> {
+    let CompleteArgs { workflow, goal, .. } = args;
+    let name = format!("{workflow}/{goal}");
+    let command_id = CommandId(args.command_id.unwrap_or_else(Uuid::now_v7));
+    let statement = json!({
+        "user_id": args.user,
+        "roles": args.roles,
+        "reason": args.reason,
+        "checklist": args.checklist,
+    });
+    let (operator_command, statement) = read_completion(&CompletionRequest {
+        workflow: workflow.clone(),
+        goal: goal.clone(),
+        user: None,
+        command_id,
+        correlation_id: None,
+        traceparent: None,
+        actor: Some(&account::actor()),
+        body: statement.to_string().as_bytes(),
+    })
+    .map_err(|unreadable| CliError::Usage(unreadable.to_string()))?;
+    let found = check_completion(&**store, &workflow, &goal, command_id, &statement).await?;
+    found
+        .ok_or_else(|| CliError::not_found("goal", &name))?
+        .map_err(|refusal| CliError::failed(refusal_code(&refusal), refusal.to_string()))?;
+    let orchestrator = orchestrator(store, settings);
+    let recorded = orchestrator.operator_command(&**store, operator_command);
+    match recorded.await? {
+        RecordedOutcome::Applied { result } => {
+            let document =
+                json!({"command_id": command_id, "outcome": "applied", "result": result});
+            output.result(&document, || format!("goal {name} is completed"));
+            Ok(())
+        }
+        RecordedOutcome::Rejected { reason, detail } => Err(CliError::failed(&reason, detail)),
+    }
 }
 
 fn table(goals: &[GoalDocument]) -> String {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use glyph_workflow_engine::{
     ids::{Slug, WorkflowId},
     limits::PAGE_MAX,
@@ -23,8 +23,8 @@ use super::{
 };
 use crate::{
     labels::{
-        COLUMNS, CalibratedAgainst, Label, LabelFilter, LabelReader, StepCalibration, Suspect,
-        write_csv_header, write_csv_row,
+        COLUMNS, CalibratedAgainst, LabelFilter, LabelLines, LabelReader, LinesFormat,
+        StepCalibration, Suspect,
     },
     operations::labels::{Extent, LookReport, SuspectList, label_reader, look, suspects},
     projections::labels::calibrations,
@@ -105,16 +105,6 @@ impl From<Selection> for LabelFilter {
     }
 }
 
-/// Formats of exported lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LinesFormat {
-    /// One JSON object a line
-    #[default]
-    Jsonl,
-    /// RFC 4180, with a header
-    Csv,
-}
-
 pub(super) async fn run(
     verb: LabelsVerb,
     settings: &Settings,
@@ -130,9 +120,10 @@ pub(super) async fn run(
             out,
         } => {
             let reader = label_reader(&*store, &orchestrator, selection.into()).await?;
-            let lines = Lines {
+            let lines = LabelLines {
                 format,
                 with_annotators,
+                ..LabelLines::default()
             };
             export(reader, lines, out.as_deref(), output).await
         }
@@ -159,38 +150,9 @@ pub(super) async fn run(
     }
 }
 
-/// How labels become lines.
-#[derive(Clone, Copy)]
-struct Lines {
-    format: LinesFormat,
-    with_annotators: bool,
-}
-
-impl Lines {
-    fn begin(self, to: &mut dyn Write) -> io::Result<()> {
-        match self.format {
-            LinesFormat::Jsonl => Ok(()),
-            LinesFormat::Csv => write_csv_header(to),
-        }
-    }
-
-    fn write(self, to: &mut dyn Write, mut label: Label) -> io::Result<()> {
-        if !self.with_annotators {
-            label.without_annotators();
-        }
-        match self.format {
-            LinesFormat::Jsonl => {
-                serde_json::to_writer(&mut *to, &label)?;
-                to.write_all(b"\n")
-            }
-            LinesFormat::Csv => write_csv_row(to, &label),
-        }
-    }
-}
-
 async fn export(
     mut reader: LabelReader<'_>,
-    lines: Lines,
+    lines: LabelLines,
     out: Option<&Path>,
     output: Output,
 ) -> Result<(), CliError> {
@@ -254,7 +216,7 @@ impl WriteError {
 /// Writes all labels. Returns how many tasks and labels there were.
 async fn write_all(
     reader: &mut LabelReader<'_>,
-    lines: Lines,
+    lines: LabelLines,
     to: &mut (impl Write + Send),
     output: Output,
 ) -> Result<(u64, u64), WriteError> {

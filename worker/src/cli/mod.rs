@@ -1,6 +1,7 @@
 //! The command line: one file for each group of verbs, and `output.rs` for everything printed.
 
 mod account;
+mod agreement;
 mod annotator;
 mod answers;
 mod arguments;
@@ -8,6 +9,7 @@ mod assignment;
 mod backtest;
 mod bench;
 mod bring_back;
+mod completions;
 mod config;
 mod connect;
 mod dead_letter;
@@ -22,6 +24,7 @@ mod explain;
 mod files;
 mod goal;
 mod import;
+mod incident;
 mod job;
 mod keys;
 mod labels;
@@ -37,6 +40,7 @@ mod restore;
 mod retention;
 mod run;
 mod settings;
+mod status;
 mod storage;
 mod submit;
 mod task;

@@ -19,17 +19,20 @@ const DECLARE: &str =
 
 /// Every verb with what it needs. A test compares it with the tree of verbs.
 const NEEDS: &[(&str, &str)] = &[
+    ("agreement", READ),
     ("annotator list", READ),
     ("annotator pause", WORK),
     ("annotator resume", WORK),
     ("annotator show", READ),
     ("assignment list", READ),
+    ("assignment next", WORK),
     ("assignment release", WORK),
     ("backtest", READ),
     (
         "bench",
         "no service without settings; else a database to make a schema in, and the broker",
     ),
+    ("completions", NOTHING),
     ("config check", NOTHING),
     ("dead-letter drop", BROKER),
     ("dead-letter edit", BROKER),
@@ -45,8 +48,10 @@ const NEEDS: &[(&str, &str)] = &[
         "the database, SELECT alone; the broker, with the right to publish to the queue",
     ),
     ("events tail", READ),
+    ("goal complete", WORK),
     ("goal list", READ),
     ("goal show", READ),
+    ("incident list", READ),
     ("job list", READ),
     ("job show", READ),
     ("job stop", WORK),
@@ -54,7 +59,9 @@ const NEEDS: &[(&str, &str)] = &[
     ("labels export", READ),
     ("labels look", WORK),
     ("labels suspect", READ),
+    ("man", NOTHING),
     ("migrate", OWN),
+    ("outbox drop", WORK),
     ("outbox list", READ),
     ("publish", BROKER),
     ("rebuild", WORK),
@@ -67,7 +74,13 @@ const NEEDS: &[(&str, &str)] = &[
     ("restore", OWN),
     ("retention", OWN),
     ("settings", NOTHING),
+    (
+        "status",
+        "the database, SELECT alone; the broker, for what it knows of queues",
+    ),
     ("storage", READ),
+    ("stuck", READ),
+    ("task activity", WORK),
     ("task advance", WORK),
     ("task assign", WORK),
     ("task cancel", WORK),
@@ -96,6 +109,7 @@ const NEEDS: &[(&str, &str)] = &[
     ("workflow answers", READ_OR_FILE),
     ("workflow archive", WORK),
     ("workflow create", WORK),
+    ("workflow diff", READ_OR_FILE),
     ("workflow dry-run", NOTHING),
     ("workflow list", READ),
     ("workflow pause", WORK),
@@ -104,6 +118,7 @@ const NEEDS: &[(&str, &str)] = &[
     ("workflow show", READ_OR_FILE),
     ("workflow validate", NOTHING),
     ("workflow visualize", READ_OR_FILE),
+    ("workflow yaml", READ_OR_FILE),
 ];
 
 /// What a verb needs, by its words, as in `task start`; none for a group of verbs.

@@ -1,21 +1,18 @@
 //! `glyph outbox`: messages that wait for the broker.
 
-use std::{collections::HashMap, sync::Arc};
-
 use clap::Subcommand;
-use glyph_workflow_engine::{
-    MessageBuilder,
-    limits::PAGE_MAX,
-    store::{FailedOutboxRow, OutboxMessage},
-};
-use serde_json::{Value, json};
+use glyph_workflow_engine::limits::PAGE_MAX;
+use uuid::Uuid;
 
 use super::{
-    CliError, Output,
+    CliError, Output, account,
     connect::open_store,
     output::{Table, clipped},
 };
-use crate::{outbox::rebuild_messages, settings::Settings, wire::CloudEventMessages};
+use crate::{
+    operations::outbox::{DropFailure, HeldMessage, OutboxList, drop_refused},
+    settings::Settings,
+};
 
 /// Verbs on messages that wait.
 #[derive(Clone, Debug, Subcommand)]
@@ -28,6 +25,12 @@ pub enum OutboxVerb {
               value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_MAX)))]
         limit: u32,
     },
+    /// Give up one message that the broker has refused: no consumer gets it, and the later messages of
+    /// its task go out. The task stays as it is, and `events replay` can send the message later
+    Drop {
+        /// Message id, as shown by `list`
+        message_id: Uuid,
+    },
 }
 
 pub(super) async fn run(
@@ -35,62 +38,60 @@ pub(super) async fn run(
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
-    let OutboxVerb::List { limit } = verb;
     let store = open_store(settings).await?;
-    let pending = store.outbox_stats().await?.pending;
-    let refused = store.outbox_failed(limit).await?;
-    // Every kind of message, whatever is published now: the operator sees what a row is about.
-    let builder: Arc<dyn MessageBuilder> = Arc::new(CloudEventMessages::default());
-    let rows = refused.iter().map(|failed| failed.row.clone()).collect();
-    let rebuilt = rebuild_messages(&*store, &builder, rows).await?;
-    let mut first: HashMap<i64, OutboxMessage> = HashMap::new();
-    for message in rebuilt.messages {
-        first.entry(message.position).or_insert(message);
-    }
-    let documents: Vec<Value> = refused
-        .iter()
-        .map(|failed| document(failed, first.get(&failed.row.position)))
-        .collect();
-    output.result(&json!({"pending": pending, "refused": documents}), || {
-        let waiting = format!("{pending} wait to be published");
-        if refused.is_empty() {
-            return format!("{waiting}; the broker has refused none");
+    match verb {
+        OutboxVerb::List { limit } => {
+            let list = OutboxList::read(&*store, limit).await?;
+            output.result(&list, || list_text(&list));
         }
-        format!("{}\n{waiting}", list_text(&refused, &first))
-    });
+        OutboxVerb::Drop { message_id } => {
+            let dropped = drop_refused(&*store, message_id).await?;
+            let (actor, key) = (account::actor(), &dropped.routing_key);
+            tracing::warn!(%message_id, routing_key = key, actor, "a refused message was given up");
+            output.result(&dropped, || {
+                format!("given up: {key} {message_id}\n{}", dropped.consequence)
+            });
+        }
+    }
     Ok(())
 }
 
-/// The message that was refused is the first of its row; the others wait behind it. None if it
-/// cannot be built.
-fn document(
-    FailedOutboxRow { row, error }: &FailedOutboxRow,
-    message: Option<&OutboxMessage>,
-) -> Value {
-    let range = row.content.events();
-    json!({
-        "message_id": message.map(|message| message.message_id),
-        "task_id": row.task_id,
-        "from_version": range.map(|range| range.from),
-        "to_version": range.map(|range| range.to),
-        "routing_key": message.map(|message| &message.routing_key),
-        "attempts": row.attempts,
-        "error": error,
-    })
+impl From<DropFailure> for CliError {
+    fn from(failure: DropFailure) -> Self {
+        match failure {
+            DropFailure::NotRefused(_) => Self::failed(
+                "refused_message_not_found",
+                format!("{failure}; `glyph outbox list` shows them"),
+            ),
+            DropFailure::BeingSent(_) => Self::failed("being_sent", failure.to_string()),
+            DropFailure::Store(error) => error.into(),
+        }
+    }
 }
 
-fn list_text(refused: &[FailedOutboxRow], first: &HashMap<i64, OutboxMessage>) -> String {
+fn list_text(list: &OutboxList) -> String {
+    let waiting = format!("{} wait to be published", list.pending);
+    if list.refused.is_empty() {
+        return format!("{waiting}; the broker has refused none");
+    }
     let mut table = Table::new(&["message", "task", "key", "attempts", "error"]);
-    for FailedOutboxRow { row, error } in refused {
-        let message = first.get(&row.position);
-        let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let or_none = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    for HeldMessage {
+        message_id,
+        task_id,
+        routing_key,
+        attempts,
+        error,
+        ..
+    } in &list.refused
+    {
         table.row([
-            or_none(message.map(|message| message.message_id.to_string())),
-            or_none(row.task_id.map(|id| id.to_string())),
-            or_none(message.map(|message| message.routing_key.clone())),
-            row.attempts.to_string(),
+            or_none(message_id.map(|id| id.to_string())),
+            or_none(task_id.map(|id| id.to_string())),
+            or_none(routing_key.clone()),
+            attempts.to_string(),
             clipped(error, 60),
         ]);
     }
-    table.render(0)
+    format!("{}\n{waiting}", table.render(0))
 }

@@ -7,9 +7,10 @@ use std::{
 };
 
 use super::{
-    Cli, CliError, Format, Output, annotator, arguments::Verb, assignment, backtest, bench, config,
-    dead_letter, demo, events, goal, job, labels, migrate, outbox, output::note_failure, publish,
-    rebuild, rejected, restore, retention, settings, storage, task, topology, worker, workflow,
+    Cli, CliError, Format, Output, agreement, annotator, arguments::Verb, assignment, backtest,
+    bench, completions, config, dead_letter, demo, events, goal, incident, job, labels, migrate,
+    outbox, output::note_failure, publish, rebuild, rejected, restore, retention, settings, status,
+    storage, task, topology, worker, workflow,
 };
 use crate::{settings::Settings, telemetry};
 
@@ -83,9 +84,12 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
     match cli.command {
         Verb::Worker(args) => worker::run(args, settings).await,
         Verb::Demo(args) => Box::pin(demo::run(args, settings, output)).await,
+        Verb::Status => status::run(&settings, output).await,
         Verb::Migrate => migrate::run(&settings, output).await,
         Verb::Workflow(verb) => workflow::run(verb, &settings, output).await,
         Verb::Task(verb) => task::run(verb, &settings, output).await,
+        Verb::Incident(verb) => incident::run(verb, &settings, output).await,
+        Verb::Stuck => incident::run_stuck(&settings, output).await,
         Verb::Publish(args) => publish::run(&args, &settings, output).await,
         Verb::DeadLetter(verb) => dead_letter::run(verb, &settings, output).await,
         Verb::Events(verb) => events::run(verb, &settings, output).await,
@@ -96,6 +100,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
         Verb::Labels(verb) => labels::run(verb, &settings, output).await,
         Verb::Backtest(args) => backtest::run(args, &settings, output).await,
         Verb::Annotator(verb) => annotator::run(verb, &settings, output).await,
+        Verb::Agreement(args) => agreement::run(args, &settings, output).await,
         Verb::Assignment(verb) => assignment::run(verb, &settings, output).await,
         Verb::Goal(verb) => goal::run(verb, &settings, output).await,
         Verb::Rebuild(args) => rebuild::run(args, &settings, output).await,
@@ -108,5 +113,10 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
             settings::run(output);
             Ok(())
         }
+        Verb::Completions(args) => {
+            completions::completions(&args, Cli::documented(), output);
+            Ok(())
+        }
+        Verb::Man(args) => completions::man(&args, Cli::documented(), output),
     }
 }

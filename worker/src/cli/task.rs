@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use clap::{Args, Subcommand};
 use glyph_workflow_engine::{
     events::StoredEvent,
-    ids::{CommandId, Slug, TaskId},
+    ids::{CommandId, Slug, TaskId, UserId},
     limits::PAGE_MAX,
-    state::TaskStatus,
+    state::{IncidentCode, TaskStatus},
     store::{EventPage, TaskFilter, TaskPage},
 };
 use serde_json::{Map, Value, json};
@@ -23,11 +23,12 @@ use super::{
     migration::{self, MigrateArgs},
     output::{Table, clipped},
     submit::{show_outcome, submit},
-    values::{json_argument, pair, status},
+    values::{incident_code, json_argument, pair, status},
 };
 use crate::{
     operations::{
         explain::summary_of,
+        incidents::tasks_with,
         tasks::{history as history_page, state_document},
     },
     settings::Settings,
@@ -133,9 +134,19 @@ pub enum TaskVerb {
         /// Only tasks that wait in this step
         #[arg(long, value_name = "ID")]
         step: Option<Slug>,
-        /// Only tasks with an open incident
-        #[arg(long)]
-        incident: bool,
+        /// Only tasks with an open incident, or with one of that code, as handler_failed
+        #[arg(long, value_name = "CODE", num_args = 0..=1, value_parser = incident_code)]
+        #[expect(
+            clippy::option_option,
+            reason = "not given, given alone, or given with a code"
+        )]
+        incident: Option<Option<IncidentCode>>,
+        /// Only tasks in which this person has claimed a slot
+        #[arg(long, value_name = "USER")]
+        held_by: Option<Uuid>,
+        /// Those first that have been left alone longest; one page, so raise --limit for more
+        #[arg(long, conflicts_with = "after")]
+        oldest: bool,
         /// Only tasks with this label; may be repeated
         #[arg(long = "label", value_name = "KEY=VALUE", value_parser = pair)]
         labels: Vec<(String, String)>,
@@ -168,6 +179,18 @@ pub enum TaskVerb {
     Retry(ControlArgs),
     /// Migrate one task, or the tasks of a workflow, to another revision
     Migrate(MigrateArgs),
+    /// Extend a claim of a user, and save a draft
+    Activity {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        step: Step,
+        #[command(flatten)]
+        user: UserArg,
+        /// Unfinished work to keep, as JSON or @FILE
+        #[arg(long, value_name = "JSON", value_parser = json_argument)]
+        draft: Option<Value>,
+    },
     /// Claim a slot of a task for a user
     Assign {
         #[command(flatten)]
@@ -248,6 +271,8 @@ pub(super) async fn run(
             status,
             step,
             incident,
+            held_by,
+            oldest,
             labels,
             after,
             limit,
@@ -258,15 +283,15 @@ pub(super) async fn run(
                 workflow,
                 status,
                 or_archived: false,
-                held_by: None,
-                oldest_first: false,
                 step,
-                incidents: incident,
+                incidents: incident.is_some(),
+                held_by: held_by.map(UserId),
+                oldest_first: oldest,
                 labels,
                 after,
                 limit,
             };
-            list(filter, settings, output).await
+            list(filter, incident.flatten(), settings, output).await
         }
         verb => {
             let (command_type, target, body) = command_of(verb);
@@ -362,6 +387,17 @@ fn command_of(verb: TaskVerb) -> (&'static str, Target, Map<String, Value>) {
         TaskVerb::Resume(args) => ("resume", control(args, set)),
         TaskVerb::Cancel(args) => ("cancel", control(args, set)),
         TaskVerb::Retry(args) => ("retry", control(args, set)),
+        TaskVerb::Activity {
+            target,
+            step,
+            user,
+            draft,
+        } => {
+            set("step_id", step.step.into());
+            set("user_id", json!(user.id()));
+            set("draft", draft.into());
+            ("activity", target)
+        }
         TaskVerb::Assign {
             target,
             step,
@@ -510,15 +546,27 @@ fn content(event: &StoredEvent) -> String {
     fields.collect::<Vec<_>>().join(" ")
 }
 
-async fn list(filter: TaskFilter, settings: &Settings, output: Output) -> Result<(), CliError> {
-    let page = open_store(settings).await?.tasks(filter).await?;
+async fn list(
+    filter: TaskFilter,
+    code: Option<IncidentCode>,
+    settings: &Settings,
+    output: Output,
+) -> Result<(), CliError> {
+    let store = open_store(settings).await?;
+    let page = match code {
+        Some(code) => tasks_with(&*store, filter, code).await?,
+        None => store.tasks(filter).await?,
+    };
     output.result(&page, || list_text(&page));
     Ok(())
 }
 
 fn list_text(page: &TaskPage) -> String {
+    let more = page
+        .next_after
+        .map(|task| format!("\nmore: add --after {task}"));
     if page.tasks.is_empty() {
-        return "no such tasks".to_owned();
+        return format!("no such tasks{}", more.unwrap_or_default());
     }
     let mut table = Table::new(&["task", "workflow", "status", "steps", "version", "updated"]);
     for task in &page.tasks {
@@ -537,8 +585,5 @@ fn list_text(page: &TaskPage) -> String {
             task.updated_at.format("%F %T").to_string(),
         ]);
     }
-    let more = page
-        .next_after
-        .map(|task| format!("\nmore: add --after {task}"));
     format!("{}{}", table.render(0), more.unwrap_or_default())
 }

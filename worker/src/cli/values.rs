@@ -1,7 +1,7 @@
 //! Parses the values of arguments.
 
 use chrono::{DateTime, Utc};
-use glyph_workflow_engine::state::TaskStatus;
+use glyph_workflow_engine::state::{IncidentCode, TaskStatus};
 use serde_json::Value;
 
 /// JSON in the argument itself, or in the file after an `@`.
@@ -33,4 +33,10 @@ pub(super) fn time(text: &str) -> Result<DateTime<Utc>, String> {
 pub(super) fn status(text: &str) -> Result<TaskStatus, String> {
     let names = || TaskStatus::ALL.map(TaskStatus::as_str).join(", ");
     TaskStatus::from_name(text).ok_or_else(|| format!("there are: {}", names()))
+}
+
+/// The code of an incident by its name.
+pub(super) fn incident_code(text: &str) -> Result<IncidentCode, String> {
+    let names = || IncidentCode::ALL.map(IncidentCode::as_str).join(", ");
+    IncidentCode::from_name(text).ok_or_else(|| format!("there are: {}", names()))
 }

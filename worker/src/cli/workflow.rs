@@ -1,4 +1,4 @@
-//! `glyph workflow`: validate, create, list, show, visualize, dry-run, pause, resume, archive and
+//! `glyph workflow`: validate, create, list, show, yaml, diff, visualize, dry-run, pause, resume, archive and
 //! restore.
 
 use std::path::{Path, PathBuf};
@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use clap::{Args, Subcommand};
 use glyph_workflow_engine::{
+    WorkflowConfig,
     ids::{CommandId, Slug},
-    parser::Report,
+    parser::{Report, yaml_of},
     store::{RecordedOutcome, WorkflowPause},
 };
 use serde_json::json;
@@ -16,13 +17,13 @@ use uuid::Uuid;
 use super::{
     CliError, Output, account, answers,
     connect::{open_store, orchestrator},
-    diagnostics::{check, errors_of, read, render},
+    diagnostics::{check, errors_of, read, render, workflow_of},
     dry_run, expanded,
     output::Table,
-    visualize::{self, Drawing},
+    visualize::{self, Drawing, is_file, stored},
 };
 use crate::{
-    operations::workflows::{ListedWorkflow, WorkflowDocument, resolve_one},
+    operations::workflows::{ListedWorkflow, WorkflowDiff, WorkflowDocument, file_of, resolve_one},
     settings::Settings,
     wire::{OperatorRequest, PauseVerb, read_operator_command},
 };
@@ -56,6 +57,19 @@ pub enum WorkflowVerb {
         /// Show every value and its source: the file, a template, a library step or a default
         #[arg(long)]
         expanded: bool,
+    },
+    /// Show one revision as a YAML file, with templates and library steps written out; storing it again
+    /// gives the same revision
+    Yaml {
+        /// Workflow id, id@revision or revision UUID; or a YAML file, which needs no service
+        workflow: String,
+    },
+    /// Show how one revision differs from another, value by value
+    Diff {
+        /// Workflow id, id@revision or revision UUID; or a YAML file, which needs no service
+        from: String,
+        /// The other
+        to: String,
     },
     /// Show what each step asks people for, as JSON Schemas of `annotation.data`; a file needs no
     /// service
@@ -138,6 +152,22 @@ pub(super) async fn run(
             workflow,
             expanded: true,
         } => expanded::run(&workflow, settings, output).await,
+        WorkflowVerb::Yaml { workflow } => {
+            let config = revision(&workflow, settings, output).await?;
+            let yaml = yaml_of(&file_of(&config));
+            let document = json!({
+                "workflow": config.id, "revision": config.revision, "yaml": yaml,
+            });
+            output.result(&document, || yaml);
+            Ok(())
+        }
+        WorkflowVerb::Diff { from, to } => {
+            let from = revision(&from, settings, output).await?;
+            let to = revision(&to, settings, output).await?;
+            let diff = WorkflowDiff::of(&from, &to, |_| {});
+            output.result(&diff, || diff_text(&diff));
+            Ok(())
+        }
         WorkflowVerb::Answers { workflow } => answers::run(&workflow, settings, output).await,
         WorkflowVerb::Visualize { workflow, format } => {
             visualize::run(&workflow, format, settings, output).await
@@ -215,6 +245,36 @@ pub(super) async fn run_operator_command(
         }
         RecordedOutcome::Rejected { reason, detail } => Err(CliError::failed(&reason, detail)),
     }
+}
+
+/// A stored revision, or the one of a file.
+async fn revision(
+    named: &str,
+    settings: &Settings,
+    output: Output,
+) -> Result<WorkflowConfig, CliError> {
+    if is_file(named) {
+        workflow_of(Path::new(named), output)
+    } else {
+        stored(named, settings).await
+    }
+}
+
+fn diff_text(diff: &WorkflowDiff) -> String {
+    let WorkflowDiff { from, to, changes } = diff;
+    if changes.is_empty() {
+        return format!("{from} and {to} are the same");
+    }
+    let mut lines = vec![format!("{from} -> {to}")];
+    for change in changes {
+        lines.push(format!("\n{}", change.path));
+        let sides = [("-", &change.from), ("+", &change.to)];
+        let told = sides
+            .iter()
+            .filter_map(|(sign, value)| Some((sign, value.as_ref()?)));
+        lines.extend(told.map(|(sign, value)| format!("  {sign} {value}")));
+    }
+    lines.join("\n")
 }
 
 fn validate(file: &Path, output: Output) -> Result<(), CliError> {

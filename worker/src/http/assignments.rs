@@ -9,9 +9,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use glyph_workflow_engine::{
-    command::{Claim, ClaimRequest},
+    command::Claim,
     ids::{TaskId, UserId},
-    store::{AnnotatorPause, Store},
 };
 
 use schemars::JsonSchema;
@@ -25,9 +24,8 @@ use super::{
     request::{CommandHeaders, IGNORED, Limited, Parameters},
 };
 use crate::{
-    operations::{
-        assignments::{AssignmentList, ReleaseAll, ReleasedSlots, held_slots},
-        workflows::resolve_one,
+    operations::assignments::{
+        AssignmentList, NothingReason, ReleaseAll, ReleasedSlots, held_slots, why_nothing,
     },
     wire::{read_claim, read_reason},
 };
@@ -61,24 +59,14 @@ pub(super) async fn next(
         if let Some(claim) = claimed {
             return Ok(Json(ClaimAnswer { claim, ignored }).into_response());
         }
-        let reason = if is_paused(&*store, &request).await? {
-            Some(PAUSED)
-        } else if orchestrator.is_at_limit(&*store, &request).await? {
-            Some(AT_LIMIT)
-        } else {
-            None
-        };
-        Ok(nothing(reason, &ignored))
+        let reason = why_nothing(&*store, &orchestrator, &request).await?;
+        Ok(nothing(reason.map(NothingReason::as_str), &ignored))
     })
     .await
 }
 
 /// The header that says why nothing is offered, if more is known than "no open slot".
 const REASON: &str = "x-glyph-reason";
-/// The person is paused.
-const PAUSED: &str = "annotator_paused";
-/// The person has claimed as many slots as a step allows.
-const AT_LIMIT: &str = "max_concurrent";
 
 /// A claimed slot.
 #[derive(Serialize, JsonSchema)]
@@ -171,15 +159,4 @@ fn person(named: Option<UserId>, caller: &Caller) -> Result<UserId, Problem> {
             .user
             .ok_or_else(|| Problem::malformed("name the person: `?user_id=` and a UUID")),
     }
-}
-
-/// Whether the person is paused in a requested workflow.
-async fn is_paused(store: &dyn Store, request: &ClaimRequest) -> Result<bool, Problem> {
-    let mut open = store.annotator_pauses(Some(request.user_id)).await?;
-    open.retain(AnnotatorPause::is_open);
-    let Some(selector) = request.workflow.as_ref().filter(|_| !open.is_empty()) else {
-        return Ok(!open.is_empty());
-    };
-    let asked = resolve_one(store, &selector.to_string()).await?;
-    Ok(asked.is_some_and(|asked| open.iter().any(|pause| pause.workflow == asked.id)))
 }

@@ -17,8 +17,7 @@ use super::{
     request::{CommandHeaders, Limited, Parameters, Path},
 };
 use crate::{
-    operations::goals::GoalDocument,
-    projections::find_goal,
+    operations::goals::{GoalDocument, check_completion, refusal_code},
     wire::{CompletionRequest, read_completion},
 };
 
@@ -54,6 +53,17 @@ pub(super) async fn list(
     Ok(Json(GoalList { goals }))
 }
 
+pub(super) async fn show(
+    State(api): State<Api>,
+    Path((workflow, goal)): Path<(String, String)>,
+    parameters: Parameters,
+) -> Result<Json<GoalDocument>, Problem> {
+    parameters.finish()?;
+    let found = GoalDocument::find(&*api.store, &workflow, &goal, Utc::now()).await?;
+    let found = found.ok_or_else(|| Problem::goal_not_found(format!("{workflow}/{goal}")))?;
+    Ok(Json(found))
+}
+
 /// Records that a person declares a goal completed.
 pub(super) async fn complete(
     State(api): State<Api>,
@@ -77,14 +87,11 @@ pub(super) async fn complete(
             traceparent: headers.traceparent.as_deref(),
             body: &body,
         })?;
-        // A known command id gets its first outcome back, whatever the goal's state is now.
-        if api.store.command(headers.command_id).await?.is_none() {
-            let found = find_goal(&*api.store, &workflow_id, &goal_id).await?;
-            let progress = found.ok_or_else(not_found)?;
-            progress
-                .accepts(&statement)
-                .map_err(|refusal| refused(&refusal))?;
-        }
+        let (store, key) = (&*api.store, headers.command_id);
+        let found = check_completion(store, &workflow_id, &goal_id, key, &statement).await?;
+        found
+            .ok_or_else(not_found)?
+            .map_err(|refusal| refused(&refusal))?;
         match api
             .orchestrator
             .operator_command(&*api.store, operator_command)
@@ -98,14 +105,8 @@ pub(super) async fn complete(
 }
 
 fn refused(refusal: &CompletionRefusal) -> Problem {
-    let detail = refusal.to_string();
-    match refusal {
-        CompletionRefusal::NotByHand { .. } | CompletionRefusal::AlreadyReached { .. } => {
-            Problem::rejected("not_waiting", detail)
-        }
-        CompletionRefusal::RoleRequired { .. } => Problem::rejected("role_required", detail),
-        CompletionRefusal::Unconfirmed { .. }
-        | CompletionRefusal::UnknownItems { .. }
-        | CompletionRefusal::ReasonRequired => Problem::malformed(detail),
+    match (refusal_code(refusal), refusal.to_string()) {
+        ("malformed", detail) => Problem::malformed(detail),
+        (code, detail) => Problem::rejected(code, detail),
     }
 }

@@ -1,9 +1,16 @@
 //! Labels: what tasks were completed with, and what is known of it now.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, io, time::Duration};
 
-use axum::{Json, extract::State};
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
 use chrono::{DateTime, Utc};
+use futures::stream;
 use glyph_workflow_engine::ids::{Slug, StepId, TaskId, WorkflowId};
 use schemars::{JsonSchema, json_schema, schema_for};
 use serde::Serialize;
@@ -15,11 +22,12 @@ use super::{
     request::{Parameters, page_limit},
 };
 use crate::{
-    labels::{Label, LabelFilter, StepCalibration},
+    labels::{Label, LabelFilter, LabelLines, LabelReader, LinesFormat, StepCalibration},
     operations::labels::{
         Extent, LabelsError, LookReport, SuspectList, label_reader, look, suspects,
     },
     projections::labels::calibrations,
+    telemetry,
 };
 
 /// Bytes of labels after which a page ends.
@@ -69,6 +77,33 @@ pub(super) fn operations() -> Vec<Operation> {
                 json_schema!({"type": "boolean", "default": false}),
             )
             .answers::<LabelList>(200, "The labels, by task"),
+        selected(Operation::get(
+            "/api/v1/labels/export",
+            "export_labels",
+            export,
+        ))
+        .summary(
+            "All labels of completed tasks as lines of JSON or CSV, as `GET /api/v1/labels` lists \
+                 them. An answer that breaks off is not whole: go on with `after`",
+        )
+        .query(
+            "format",
+            "JSON lines, or CSV with a header.",
+            json_schema!({"enum": ["jsonl", "csv"], "default": "jsonl"}),
+        )
+        .query(
+            "with_annotators",
+            "Include who submitted each vote.",
+            json_schema!({"type": "boolean", "default": false}),
+        )
+        .answers_text(
+            LinesFormat::Jsonl.media_type(),
+            "The labels, one a line, by task",
+        )
+        .answers_text(
+            LinesFormat::Csv.media_type(),
+            "The labels, one a line, by task",
+        ),
         selected(Operation::get(
             "/api/v1/labels/suspect",
             "list_suspect_labels",
@@ -151,6 +186,91 @@ pub(super) async fn list(
         labels,
         next_after: after,
     }))
+}
+
+/// Answers with all labels, a page of tasks at a time: what is in memory does not grow with their
+/// number. An answer that cannot be finished breaks off, so that nobody takes it for the whole.
+async fn export(
+    State(api): State<Api>,
+    caller: Caller,
+    mut parameters: Parameters,
+) -> Result<Response, Problem> {
+    let (filter, after) = read_filter(&mut parameters)?;
+    let format = parameters.take("format", "jsonl or csv", LinesFormat::from_name)?;
+    let with_annotators =
+        parameters.take("with_annotators", "true or false", |text| text.parse().ok())?;
+    parameters.finish()?;
+    let lines = LabelLines {
+        format: format.unwrap_or_default(),
+        with_annotators: with_annotators.unwrap_or(false),
+        without_gold: !caller.sees_everything(),
+    };
+    // What is wrong with the request is said before the answer begins.
+    label_reader(&*api.store, &api.orchestrator, filter.clone()).await?;
+    let export = Export {
+        api,
+        filter,
+        lines,
+        next: Next::First(after),
+    };
+    let pages = stream::try_unfold(export, |mut export| async move {
+        let page = export.page().await?;
+        Ok::<_, io::Error>(page.map(|page| (page, export)))
+    });
+    let media_type = [(header::CONTENT_TYPE, lines.format.media_type())];
+    Ok((media_type, Body::from_stream(pages)).into_response())
+}
+
+/// An export under way.
+struct Export {
+    api: Api,
+    filter: LabelFilter,
+    lines: LabelLines,
+    next: Next,
+}
+
+/// The next page of an export.
+#[derive(Clone, Copy)]
+enum Next {
+    First(Option<TaskId>),
+    After(TaskId),
+    Nothing,
+}
+
+impl Export {
+    /// The next page; none at the end. It fails if the labels cannot be read or the worker is
+    /// shutting down.
+    async fn page(&mut self) -> io::Result<Option<Bytes>> {
+        let mut text = Vec::new();
+        let after = match self.next {
+            Next::First(after) => {
+                self.lines.begin(&mut text)?;
+                after
+            }
+            Next::After(task) => Some(task),
+            Next::Nothing => return Ok(None),
+        };
+        let (store, orchestrator) = (&*self.api.store, &*self.api.orchestrator);
+        let mut reader = LabelReader::new(store, orchestrator, self.filter.clone());
+        let page = tokio::select! {
+            page = reader.page(after, TASKS_AT_ONCE) => page,
+            () = self.api.health.drained() => {
+                return Err(io::Error::other("the worker is shutting down"));
+            }
+        };
+        let page = page.map_err(|error| {
+            tracing::warn!(
+                error = telemetry::chain(&error),
+                "an export of labels has ended early"
+            );
+            io::Error::other(error)
+        })?;
+        for label in page.labels {
+            self.lines.write(&mut text, label)?;
+        }
+        self.next = page.next_after.map_or(Next::Nothing, Next::After);
+        Ok(Some(text.into()))
+    }
 }
 
 pub(super) async fn suspect(

@@ -285,10 +285,12 @@ fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         content,
     } in &operation.answers
     {
-        let mut response = json!({"description": description});
+        // The same status again is the same answer as another media type.
+        let response = responses.entry(status.to_string());
+        let response = response.or_insert_with(|| json!({"description": description}));
         if let Some(content) = content {
             let schema = (content.schema)(generator);
-            response["content"] = json!({content.media_type: {"schema": schema}});
+            response["content"][content.media_type] = json!({"schema": schema});
         }
         if operation.command {
             response["headers"] = json!({"Idempotency-Key": {
@@ -296,7 +298,6 @@ fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
                 "schema": {"type": "string", "format": "uuid"},
             }});
         }
-        responses.insert(status.to_string(), response);
     }
     for status in operation.refusals() {
         let problem =

@@ -49,6 +49,10 @@ pub(super) fn operations() -> Vec<Operation> {
             .summary("Take rejected commands out of the list; their ids stay known")
             .reads::<Named>("Which commands")
             .answers::<Dropped>(200, "How many were listed"),
+        Operation::get("/api/v1/rejected/{command_id}", "show_rejected", show)
+            .summary("One rejected command with its payload")
+            .answers::<CommandRow>(200, "The command")
+            .problems(&[404, 409]),
         Operation::post("/api/v1/rejected/{command_id}/replay", "edit_rejected", edit)
             .summary("Run one rejected command again, with a changed payload if there is one")
             .reads::<Edited>("The payload")
@@ -137,16 +141,26 @@ async fn drop_listed(
     Ok(Json(Dropped { dropped }))
 }
 
+async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<CommandRow>, Problem> {
+    Ok(Json(rejected(&api, command_id(&id)?).await?))
+}
+
+/// The id of a command in a path.
+fn command_id(text: &str) -> Result<CommandId, Problem> {
+    let id = Uuid::parse_str(text)
+        .map_err(|_| Problem::malformed(format!("the command `{text}` is no UUID")))?;
+    Ok(CommandId(id))
+}
+
 async fn edit(
     State(api): State<Api>,
     caller: Caller,
     Path(id): Path<String>,
     Limited(body): Limited,
 ) -> Result<Response, Problem> {
-    let id = Uuid::parse_str(&id)
-        .map_err(|_| Problem::malformed(format!("the command `{id}` is no UUID")))?;
+    let id = command_id(&id)?;
     let edited: Edited = read_json(&body)?;
-    let row = rejected(&api, CommandId(id)).await?;
+    let row = rejected(&api, id).await?;
     let payload = edited
         .payload
         .or(row.payload)

@@ -13,7 +13,7 @@ use glyph_workflow_engine::{
     command::{Activity, Advance, Assign, Control, Pause, Release, Start, Submission},
     goals::GoalStatement,
     ids::{StepId, TaskId, UserId, WorkflowId},
-    state::TaskStatus,
+    state::{IncidentCode, TaskStatus},
     store::{EventPage, TaskPage},
 };
 use schemars::{json_schema, schema_for};
@@ -34,12 +34,12 @@ use super::{
     console, feed, goals,
     goals::{CompletionResult, GoalList},
     health::{Liveness, ReadinessDocument, livez, readyz},
-    jobs, labels, letters, log, migration,
+    incidents, jobs, labels, letters, log, migration,
     migration::{MigrateAnswer, MigrateBody},
     openapi,
     openapi::ApiDocument,
     operation::Operation,
-    rejected,
+    outbox, rejected,
     request::{IDEMPOTENCY_KEY, page_limit},
     schemas, session, status,
     status::StatusBoard,
@@ -55,9 +55,10 @@ use crate::{
         annotators::AnnotatorList,
         answers::AnswersDocument,
         assignments::{AssignmentList, ReleasedSlots},
+        goals::GoalDocument,
         migration::{MigrationPage, MigrationRequest},
         tasks::StateDocument,
-        workflows::WorkflowDocument,
+        workflows::{WorkflowDiff, WorkflowDocument},
     },
     telemetry,
     wire::{ClaimBody, ReasonBody, operator_commands::OperatorBody},
@@ -79,6 +80,14 @@ pub fn router(api: Api) -> Router {
 /// The OpenAPI 3.1 document of the whole API.
 pub fn openapi_document() -> Value {
     ApiDocument::of(&operations()).json
+}
+
+/// Method and path of each operation, those included that the document leaves out.
+pub fn operation_names() -> Vec<String> {
+    let names = operations().into_iter();
+    names
+        .map(|one| format!("{} {}", one.method, one.path))
+        .collect()
 }
 
 /// Metrics and health alone, for a separate listener that needs no token.
@@ -156,6 +165,16 @@ fn operations() -> Vec<Operation> {
             .answers::<GoalList>(200, "The goals"),
     );
     all.push(
+        Operation::get(
+            "/api/v1/goals/{workflow}/{goal}",
+            "show_goal",
+            goals::show,
+        )
+        .summary("One goal: progress, forecast and its basis, contributions by step, alerts, actions")
+        .answers::<GoalDocument>(200, "The goal")
+        .problems(&[404]),
+    );
+    all.push(
         Operation::command::<GoalStatement, _>(
             "/api/v1/goals/{workflow}/{goal}/complete",
             "complete_goal",
@@ -185,6 +204,8 @@ fn operations() -> Vec<Operation> {
     all.extend(schemas::operations());
     all.push(annotate::operation());
     all.extend(log::operations());
+    all.extend(outbox::operations());
+    all.extend(incidents::operations());
     all.extend(rejected::operations());
     all.extend(letters::operations());
     all.extend(jobs::operations());
@@ -233,6 +254,30 @@ fn workflow_operations() -> Vec<Operation> {
             .summary("One revision, with templates and library steps resolved")
             .answers::<WorkflowDocument>(200, "The revision")
             .problems(&[404]),
+        Operation::get(
+            "/api/v1/workflows/{id}/yaml",
+            "show_workflow_file",
+            workflows::yaml,
+        )
+        .summary(
+            "One revision as a file, with templates and library steps written out; storing it again \
+             gives the same revision, unless secrets are hidden from the caller",
+        )
+        .answers_yaml("The file")
+        .problems(&[404]),
+        Operation::get(
+            "/api/v1/workflows/{id}/diff",
+            "diff_workflows",
+            workflows::diff,
+        )
+        .summary("How another revision differs from this one, value by value")
+        .query(
+            "to",
+            "The other: workflow id, id@revision or revision UUID; required.",
+            schema_for!(String),
+        )
+        .answers::<WorkflowDiff>(200, "What differs")
+        .problems(&[404]),
         Operation::get(
             "/api/v1/workflows/{id}/answers",
             "show_answers",
@@ -333,6 +378,21 @@ fn task_operations() -> Vec<Operation> {
                 json_schema!({"type": "boolean", "default": false}),
             )
             .query(
+                "incident",
+                "Only those with an open incident with this code.",
+                schema_for!(IncidentCode),
+            )
+            .query(
+                "held_by",
+                "In which this person has claimed a slot.",
+                schema_for!(UserId),
+            )
+            .query(
+                "oldest",
+                "Those first that have been left alone longest, on one page: without `after`.",
+                json_schema!({"type": "boolean", "default": false}),
+            )
+            .query(
                 "label.*",
                 "With these labels, as `label.project=p1`.",
                 schema_for!(String),
@@ -343,7 +403,7 @@ fn task_operations() -> Vec<Operation> {
                 schema_for!(TaskId),
             )
             .query("limit", "Tasks per page.", limit())
-            .answers::<TaskPage>(200, "A page of tasks, by id"),
+            .answers::<TaskPage>(200, "A page of tasks, by id unless `oldest` is set"),
         Operation::get(
             "/api/v1/tasks/{task_id}/state",
             "show_task_state",

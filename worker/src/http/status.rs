@@ -4,7 +4,7 @@
 //! does not grow with the number of pages that are open.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -20,11 +20,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use futures::stream;
-use glyph_workflow_engine::{
-    ids::{StepId, TaskId, WorkflowId},
-    state::WorkflowPause,
-    store::{EventStoreError, FailedOutboxRow, StepLoad, Store},
-};
+use glyph_workflow_engine::ids::TaskId;
 use schemars::{JsonSchema, schema_for};
 use serde::Serialize;
 use tokio::{
@@ -33,7 +29,11 @@ use tokio::{
 };
 
 use super::{Api, Problem, Readiness, operation::Operation, request::Parameters};
-use crate::{broker::QueueDepth, telemetry};
+use crate::{
+    broker::QueueDepth,
+    operations::status::{Figures, figures},
+    telemetry,
+};
 
 /// How often the status is read at most.
 const EVERY: Duration = Duration::from_secs(1);
@@ -42,10 +42,6 @@ const PAUSE_FACTOR: u32 = 25;
 const EVERY_MAX: Duration = Duration::from_secs(10);
 /// A database that does not answer within this time is left out.
 const READING_MAX: Duration = Duration::from_secs(5);
-/// Messages that the broker has refused and that are listed.
-const REFUSED_MAX: u32 = 20;
-/// Steps that are listed: those of the first workflows by name.
-const STEPS_MAX: usize = 1_000;
 /// A stream ends after so long; the page asks again. It is well below what a connection may last.
 const STREAM_FOR: Duration = Duration::from_mins(5);
 /// How often a stream says that it is alive while nothing is new.
@@ -88,99 +84,6 @@ pub(super) struct Status {
     /// Why the figures of the database are old.
     #[serde(skip_serializing_if = "Option::is_none")]
     unread: Option<String>,
-}
-
-/// What the database says.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub(super) struct Figures {
-    /// When it was read.
-    at: DateTime<Utc>,
-    /// The end of the log: whatever was committed changes it.
-    log_end: String,
-    /// Tasks by status.
-    tasks: BTreeMap<&'static str, i64>,
-    /// The tasks that have not ended, by workflow, revision and step. A task in two steps is in both.
-    steps: Vec<StepStatus>,
-    /// What waits to be published.
-    outbox: OutboxStatus,
-    /// Timers that are due and were not run yet.
-    timers: TimerStatus,
-    /// The workflows that are paused or archived.
-    paused: Vec<WorkflowPause>,
-}
-
-/// The tasks in a step that have not ended.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-struct StepStatus {
-    /// The workflow.
-    workflow: WorkflowId,
-    /// The number of the revision.
-    revision: u32,
-    /// The step.
-    step_id: StepId,
-    /// Running tasks.
-    running: u64,
-    /// Paused tasks.
-    paused: u64,
-    /// Tasks with an open incident, in this step or another one.
-    with_incidents: u64,
-    /// When something last happened to the running task that has been left alone longest.
-    oldest_at: Option<DateTime<Utc>>,
-}
-
-impl From<StepLoad> for StepStatus {
-    fn from(load: StepLoad) -> Self {
-        Self {
-            workflow: load.workflow,
-            revision: load.revision,
-            step_id: load.step_id,
-            running: load.running,
-            paused: load.paused,
-            with_incidents: load.with_incidents,
-            oldest_at: load.oldest_at,
-        }
-    }
-}
-
-/// What waits to be published.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-struct OutboxStatus {
-    /// Rows that wait: what one commit said about a task.
-    pending: i64,
-    /// Age of the oldest one, in seconds.
-    oldest_seconds: f64,
-    /// Those whose message the broker has refused, oldest first, at most twenty.
-    refused: Vec<RefusedMessage>,
-}
-
-/// A message that the broker has refused. It is sent again, and holds back its own task only.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-pub(super) struct RefusedMessage {
-    /// The task.
-    pub(super) task_id: Option<TaskId>,
-    /// Attempts so far.
-    pub(super) attempts: i32,
-    /// Why the last one failed.
-    pub(super) error: String,
-}
-
-impl From<FailedOutboxRow> for RefusedMessage {
-    fn from(failed: FailedOutboxRow) -> Self {
-        Self {
-            task_id: failed.row.task_id,
-            attempts: failed.row.attempts,
-            error: failed.error,
-        }
-    }
-}
-
-/// Timers that are due.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
-struct TimerStatus {
-    /// How many.
-    due: i64,
-    /// For how long the oldest has been due, in seconds.
-    oldest_seconds: f64,
 }
 
 /// The newest status, and who reads it. Clones share it.
@@ -262,48 +165,6 @@ async fn read(api: &Api, last: Option<Arc<Figures>>) -> Status {
         database,
         unread,
     }
-}
-
-/// Reads the figures. Those of tasks are read again only if something was committed.
-async fn figures(store: &dyn Store, last: Option<&Figures>) -> Result<Figures, EventStoreError> {
-    let log_end = store.log_end().await?.to_string();
-    let known = last.filter(|last| last.log_end == log_end);
-    let (tasks, steps) = if let Some(known) = known {
-        (known.tasks.clone(), known.steps.clone())
-    } else {
-        let counts = store.task_counts().await?.into_iter();
-        let loads = store.step_loads().await?.into_iter();
-        (
-            counts
-                .map(|(status, count)| (status.as_str(), count))
-                .collect(),
-            loads.take(STEPS_MAX).map(StepStatus::from).collect(),
-        )
-    };
-    let outbox = store.outbox_stats().await?;
-    // Mostly nothing waits, and then nothing was refused.
-    let refused = if outbox.pending == 0 {
-        Vec::new()
-    } else {
-        store.outbox_failed(REFUSED_MAX).await?
-    };
-    let timers = store.timer_stats().await?;
-    Ok(Figures {
-        at: Utc::now(),
-        log_end,
-        tasks,
-        steps,
-        outbox: OutboxStatus {
-            pending: outbox.pending,
-            oldest_seconds: outbox.oldest_seconds,
-            refused: refused.into_iter().map(RefusedMessage::from).collect(),
-        },
-        timers: TimerStatus {
-            due: timers.due,
-            oldest_seconds: timers.oldest_seconds,
-        },
-        paused: store.workflow_pauses().await?.active,
-    })
 }
 
 async fn show(

@@ -11,7 +11,7 @@ use axum::{
 use chrono::Utc;
 use glyph_workflow_engine::{
     OfferedVerb, WorkflowSnapshot,
-    ids::{Slug, TaskId},
+    ids::{Slug, TaskId, UserId},
     state::TaskStatus,
     store::{EventPage, TaskFilter, TaskPage},
 };
@@ -22,10 +22,12 @@ use serde::Serialize;
 use super::{
     Api, Problem,
     auth::Caller,
+    incidents::incident_code,
     request::{Parameters, TaskPath},
 };
 use crate::operations::{
     explain::Explanation,
+    incidents::tasks_with,
     own_work::{OwnTask, own_history, own_task},
     secrets::hide_in_event,
     tasks::{StateDocument, bounded, explain_task, history},
@@ -71,11 +73,13 @@ pub(super) async fn list(
             TaskStatus::from_name,
         )?,
         or_archived: false,
-        held_by: None,
-        oldest_first: false,
         step: parameters.take("step", "a step id", slug)?,
         incidents: parameters
             .take("incidents", "true or false", |text| text.parse().ok())?
+            .unwrap_or(false),
+        held_by: parameters.take("held_by", "a UUID", |text| text.parse().ok().map(UserId))?,
+        oldest_first: parameters
+            .take("oldest", "true or false", |text| text.parse().ok())?
             .unwrap_or(false),
         labels: parameters
             .take_prefixed("label.")?
@@ -84,8 +88,20 @@ pub(super) async fn list(
         after: parameters.take("after", "a task id", |text| text.parse::<TaskId>().ok())?,
         limit: parameters.take_limit()?,
     };
+    let code = incident_code(&mut parameters, "incident")?;
     parameters.finish()?;
-    Ok(Json(bounded(api.store.tasks(filter).await?)))
+    if filter.oldest_first && filter.after.is_some() {
+        let detail = "the oldest are one page: leave `after` out, or `oldest`";
+        return Err(Problem::malformed(detail));
+    }
+    let oldest_first = filter.oldest_first;
+    let page = match code {
+        Some(code) => tasks_with(&*api.store, filter, code).await?,
+        None => api.store.tasks(filter).await?,
+    };
+    let mut page = bounded(page);
+    page.next_after = page.next_after.filter(|_| !oldest_first);
+    Ok(Json(page))
 }
 
 pub(super) async fn state(

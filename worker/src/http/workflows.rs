@@ -8,6 +8,7 @@ use axum::{
 };
 use glyph_workflow_engine::{
     ids::WorkflowId,
+    parser::yaml_of,
     store::{RecordedOutcome, WorkflowPause},
 };
 use schemars::JsonSchema;
@@ -25,7 +26,7 @@ use crate::{
     operations::{
         answers::AnswersDocument,
         secrets::hide,
-        workflows::{ListedWorkflow, WorkflowDocument, resolve_one},
+        workflows::{ListedWorkflow, WorkflowDiff, WorkflowDocument, file_of, resolve_one},
     },
     wire::{OperatorRequest, PauseVerb, read_operator_command},
 };
@@ -73,6 +74,43 @@ pub(super) async fn diagram(
     let config = config.ok_or_else(|| Problem::workflow_not_found(&id))?;
     let media_type = [(header::CONTENT_TYPE, "image/svg+xml")];
     Ok((media_type, svg(&config)).into_response())
+}
+
+pub(super) async fn yaml(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let config = resolve_one(&*api.store, &id).await?;
+    let config = config.ok_or_else(|| Problem::workflow_not_found(&id))?;
+    let mut file = file_of(&config);
+    if !caller.sees_everything() {
+        hide(&mut file);
+    }
+    let media_type = [(header::CONTENT_TYPE, "application/yaml")];
+    Ok((media_type, yaml_of(&file)).into_response())
+}
+
+pub(super) async fn diff(
+    State(api): State<Api>,
+    caller: Caller,
+    Path(id): Path<String>,
+    mut parameters: Parameters,
+) -> Result<Json<WorkflowDiff>, Problem> {
+    let to = parameters.take("to", "a workflow", |text| Some(text.to_owned()))?;
+    parameters.finish()?;
+    let to = to.ok_or_else(|| Problem::malformed("say with what: add the parameter `to`"))?;
+    let find = async |name: &str| {
+        let config = resolve_one(&*api.store, name).await?;
+        config.ok_or_else(|| Problem::workflow_not_found(name))
+    };
+    let (from, to) = (find(&id).await?, find(&to).await?);
+    let hide = |file: &mut Value| {
+        if !caller.sees_everything() {
+            hide(file);
+        }
+    };
+    Ok(Json(WorkflowDiff::of(&from, &to, hide)))
 }
 
 pub(super) async fn answers(

@@ -8,6 +8,7 @@
 mod calibration;
 mod csv;
 mod label;
+mod lines;
 mod posterior;
 mod reader;
 mod revisions;
@@ -16,6 +17,7 @@ mod suspects;
 pub use calibration::{CalibratedAgainst, CalibrationBin, CalibrationCounts, StepCalibration};
 pub use csv::{COLUMNS, write_csv_header, write_csv_row};
 pub use label::{FieldNow, GoldAnswer, Label, LabelVote, ResultOf};
+pub use lines::{LabelLines, LinesFormat};
 pub use reader::{LabelFilter, LabelPage, LabelReader};
 pub use revisions::{Revisions, revisions_of};
 pub use suspects::{Suspect, Suspects};

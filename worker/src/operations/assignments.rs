@@ -2,17 +2,18 @@
 
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
-    command::{Command, CommandEnvelope, Outcome, Release, Sender},
+    OrchestrationError, WorkflowOrchestrator,
+    command::{ClaimRequest, Command, CommandEnvelope, Outcome, Release, Sender},
     ids::{CommandId, StepId, TaskId, UserId, WorkflowId},
     state::ClaimedSlot,
-    store::{EventStore, EventStoreError, RecordedOutcome, Store},
+    store::{AnnotatorPause, EventStore, EventStoreError, RecordedOutcome, Store},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::tasks::Budget;
+use super::{tasks::Budget, workflows::resolve_one};
 
 /// A page of the slots that a person has claimed.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -194,4 +195,51 @@ pub async fn held_slots(
         assignments,
         next_after,
     })
+}
+
+/// Why a person is offered nothing, where more is known than that no slot is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NothingReason {
+    /// The person is paused in a workflow that was asked for.
+    AnnotatorPaused,
+    /// The person has claimed as many slots as a step allows.
+    MaxConcurrent,
+}
+
+impl NothingReason {
+    /// The name for programs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AnnotatorPaused => "annotator_paused",
+            Self::MaxConcurrent => "max_concurrent",
+        }
+    }
+}
+
+/// Why a request for work that found nothing found nothing; none if no slot is open.
+///
+/// # Errors
+///
+/// The store cannot be read.
+pub async fn why_nothing(
+    store: &dyn Store,
+    orchestrator: &WorkflowOrchestrator,
+    request: &ClaimRequest,
+) -> Result<Option<NothingReason>, OrchestrationError> {
+    if is_paused(store, request).await? {
+        return Ok(Some(NothingReason::AnnotatorPaused));
+    }
+    let is_at_limit = orchestrator.is_at_limit(store, request).await?;
+    Ok(is_at_limit.then_some(NothingReason::MaxConcurrent))
+}
+
+/// Whether the person is paused in a requested workflow.
+async fn is_paused(store: &dyn Store, request: &ClaimRequest) -> Result<bool, OrchestrationError> {
+    let mut open = store.annotator_pauses(Some(request.user_id)).await?;
+    open.retain(AnnotatorPause::is_open);
+    let Some(selector) = request.workflow.as_ref().filter(|_| !open.is_empty()) else {
+        return Ok(!open.is_empty());
+    };
+    let asked = resolve_one(store, &selector.to_string()).await?;
+    Ok(asked.is_some_and(|asked| open.iter().any(|pause| pause.workflow == asked.id)))
 }

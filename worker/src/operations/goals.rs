@@ -2,14 +2,17 @@
 
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
-    goals::{CompletionAction, Goals},
-    ids::{Slug, WorkflowId},
+    goals::{CompletionAction, CompletionRefusal, GoalStatement, Goals},
+    ids::{CommandId, Slug, WorkflowId},
     store::{EventStoreError, GoalActionRow, GoalActionStatus, Store},
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::{projections::read_goals, wire::GoalReport};
+use crate::{
+    projections::{find_goal, read_goals},
+    wire::GoalReport,
+};
 
 /// A goal with its actions.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -54,6 +57,24 @@ impl GoalDocument {
         let actions = store.goal_actions().await?;
         let documents = goals.keys().map(|key| Self::of(&goals, key, &actions, now));
         Ok(documents.flatten().collect())
+    }
+
+    /// One goal; none if there is no such goal, or no worker has counted towards it yet.
+    ///
+    /// # Errors
+    ///
+    /// The store cannot be read.
+    pub async fn find(
+        store: &dyn Store,
+        workflow: &str,
+        goal: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<Self>, EventStoreError> {
+        let mut goals = Self::all(store, now).await?.into_iter();
+        Ok(goals.find(|document| {
+            let report = document.report();
+            *report.workflow == *workflow && *report.goal == *goal
+        }))
     }
 
     fn of(
@@ -105,5 +126,38 @@ impl GoalDocument {
     /// Its actions.
     pub fn actions(&self) -> &[ActionDocument] {
         &self.actions
+    }
+}
+
+/// Whether a person's statement completes a goal now; none if there is no such goal. A known command
+/// id gets its first outcome back, whatever the goal's state is now.
+///
+/// # Errors
+///
+/// The store cannot be read.
+pub async fn check_completion(
+    store: &dyn Store,
+    workflow: &WorkflowId,
+    goal: &Slug,
+    command_id: CommandId,
+    statement: &GoalStatement,
+) -> Result<Option<Result<(), CompletionRefusal>>, EventStoreError> {
+    if store.command(command_id).await?.is_some() {
+        return Ok(Some(Ok(())));
+    }
+    let found = find_goal(store, workflow, goal).await?;
+    Ok(found.map(|progress| progress.accepts(statement)))
+}
+
+/// The code of a refusal.
+pub fn refusal_code(refusal: &CompletionRefusal) -> &'static str {
+    match refusal {
+        CompletionRefusal::NotByHand { .. } | CompletionRefusal::AlreadyReached { .. } => {
+            "not_waiting"
+        }
+        CompletionRefusal::RoleRequired { .. } => "role_required",
+        CompletionRefusal::Unconfirmed { .. }
+        | CompletionRefusal::UnknownItems { .. }
+        | CompletionRefusal::ReasonRequired => "malformed",
     }
 }

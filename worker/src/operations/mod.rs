@@ -4,6 +4,7 @@
 //! caller decides how the document looks as a page or a table, and which status or exit code an
 //! error becomes.
 
+pub mod agreement;
 pub mod annotators;
 pub mod answers;
 pub mod archive;
@@ -13,10 +14,13 @@ pub mod explain;
 pub mod feed;
 pub mod goals;
 pub mod import;
+pub mod incidents;
 pub mod labels;
 pub mod migration;
+pub mod outbox;
 pub mod own_work;
 pub mod secrets;
+pub mod status;
 pub mod stuck;
 pub mod tasks;
 pub mod text_file;

@@ -1,5 +1,7 @@
 //! Workflows: create, list, look up.
 
+use std::collections::BTreeSet;
+
 use glyph_workflow_engine::{
     OrchestrationError, ValidationError, WorkflowConfig, WorkflowConfigStore, WorkflowOrchestrator,
     ids::{RevisionId, WorkflowId, WorkflowSelector},
@@ -7,6 +9,7 @@ use glyph_workflow_engine::{
 };
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 /// A stored revision with its content.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -83,6 +86,170 @@ pub async fn resolve_one(
         Some(id) => WorkflowConfigStore::load(store, id.0).await,
         None => Ok(None),
     }
+}
+
+/// A configuration as JSON in the shape of a file, in which goals stand beside the workflow.
+pub fn file_of(config: &WorkflowConfig) -> Value {
+    // Plain data with string keys always serializes.
+    let mut workflow = serde_json::to_value(config).unwrap_or_default();
+    let keys = workflow.as_object_mut();
+    let goals = keys.and_then(|keys| keys.remove("goals"));
+    let mut file = Map::from_iter([("workflow".to_owned(), workflow)]);
+    file.extend(goals.map(|goals| ("goals".to_owned(), goals)));
+    file.into()
+}
+
+/// How two revisions differ.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct WorkflowDiff {
+    /// The one, as `id@revision`; the id alone if it is not stored.
+    pub from: String,
+    /// The other.
+    pub to: String,
+    /// What differs, by path.
+    pub changes: Vec<Change>,
+}
+
+/// A value that differs. It is absent on the side that does not have it.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Change {
+    /// The path, as `workflow.steps[annotate].completion.count`: items with an id are named by it, and
+    /// transitions by the steps that they join.
+    pub path: String,
+    /// The value before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<Value>,
+    /// The value after.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub to: Option<Value>,
+}
+
+impl WorkflowDiff {
+    /// How `to` differs from `from`. `hide` takes out of a file what the caller may not see, and leaves
+    /// its shape: that a secret differs is told, and not what it is.
+    pub fn of(from: &WorkflowConfig, to: &WorkflowConfig, hide: impl Fn(&mut Value)) -> Self {
+        let name = |config: &WorkflowConfig| match config.revision {
+            0 => config.id.to_string(),
+            revision => format!("{}@{revision}", config.id),
+        };
+        let shown = |file: &Value| {
+            let mut shown = file.clone();
+            hide(&mut shown);
+            shown
+        };
+        let (old, new) = (file_of(from), file_of(to));
+        let (old_shown, new_shown) = (shown(&old), shown(&new));
+        let old = Part {
+            value: &old,
+            shown: &old_shown,
+        };
+        let new = Part {
+            value: &new,
+            shown: &new_shown,
+        };
+        let mut changes = Vec::new();
+        compare(String::new(), Some(old), Some(new), &mut changes);
+        Self {
+            from: name(from),
+            to: name(to),
+            changes,
+        }
+    }
+}
+
+/// A part of a file, and what is shown of it.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    value: &'a Value,
+    shown: &'a Value,
+}
+
+impl Part<'_> {
+    fn key(self, key: &str) -> Option<Self> {
+        let (value, shown) = (self.value.get(key)?, self.shown.get(key)?);
+        Some(Self { value, shown })
+    }
+
+    fn item(self, name: &str) -> Option<Self> {
+        let items = self.value.as_array()?;
+        let at = items
+            .iter()
+            .position(|item| name_of(item).as_deref() == Some(name))?;
+        let (value, shown) = (items.get(at)?, self.shown.get(at)?);
+        Some(Self { value, shown })
+    }
+
+    /// The names of its items, if each has one of its own.
+    fn names(self) -> Option<Vec<String>> {
+        let items = self.value.as_array()?;
+        let names: Vec<String> = items.iter().map(name_of).collect::<Option<_>>()?;
+        let distinct: BTreeSet<&String> = names.iter().collect();
+        (distinct.len() == names.len()).then_some(names)
+    }
+}
+
+fn compare(path: String, old: Option<Part<'_>>, new: Option<Part<'_>>, changes: &mut Vec<Change>) {
+    if old.map(|part| part.value) == new.map(|part| part.value) {
+        return;
+    }
+    if let (Some(old), Some(new)) = (old, new) {
+        if let (Value::Object(before), Value::Object(after)) = (old.value, new.value) {
+            let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+            for key in keys {
+                let below = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
+                compare(below, old.key(key), new.key(key), changes);
+            }
+            return;
+        }
+        if let (Some(before), Some(after)) = (old.names(), new.names()) {
+            let mut seen = BTreeSet::new();
+            for name in before
+                .iter()
+                .chain(&after)
+                .filter(|name| seen.insert(*name))
+            {
+                compare(
+                    format!("{path}[{name}]"),
+                    old.item(name),
+                    new.item(name),
+                    changes,
+                );
+            }
+            // The order decides between transitions of one priority, and where a task begins.
+            let both = |names: &[String], others: &[String]| -> Vec<String> {
+                names
+                    .iter()
+                    .filter(|name| others.contains(name))
+                    .cloned()
+                    .collect()
+            };
+            let (before, after) = (both(&before, &after), both(&after, &before));
+            if before != after {
+                changes.push(Change {
+                    path: format!("{path}[]"),
+                    from: Some(before.into()),
+                    to: Some(after.into()),
+                });
+            }
+            return;
+        }
+    }
+    changes.push(Change {
+        path,
+        from: old.map(|part| part.shown.clone()),
+        to: new.map(|part| part.shown.clone()),
+    });
+}
+
+/// What an item is known by: its id, or the steps that it joins.
+fn name_of(item: &Value) -> Option<String> {
+    let text = |key: &str| item.get(key).and_then(Value::as_str);
+    let joins = || Some(format!("{} to {}", text("from")?, text("to")?));
+    text("id").map(str::to_owned).or_else(joins)
 }
 
 /// A revision with the pause of its workflow.

@@ -3,6 +3,7 @@
 mod backtest;
 mod import;
 mod retention;
+mod verbs;
 
 use std::{
     io::Write,

@@ -16,6 +16,7 @@ mod log;
 mod migration;
 mod service;
 mod tasks;
+mod verbs;
 mod workflows;
 
 use std::sync::{Arc, LazyLock};

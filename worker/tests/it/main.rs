@@ -35,5 +35,6 @@ mod sub_workflows;
 mod support;
 mod tokens;
 mod traces;
+mod verbs;
 mod verdict;
 mod webhook;

@@ -192,11 +192,13 @@ const EXPORTED: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/exported.jsonl");
 
 /// Arguments for each verb that needs the database alone.
 const ARGUMENTS: &[(&str, &[&str])] = &[
+    ("agreement", &[]),
     ("annotator list", &["--workflow", "sentiment-dual"]),
     ("annotator pause", &["sentiment-dual", ID]),
     ("annotator resume", &["sentiment-dual", ID]),
     ("annotator show", &[ID]),
     ("assignment list", &["--user", ID]),
+    ("assignment next", &["--user", ID]),
     ("assignment release", &["--user", ID]),
     (
         "backtest",
@@ -209,8 +211,10 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ),
     ("events replay", &["--to", "nowhere"]),
     ("events tail", &[]),
+    ("goal complete", &["sentiment-dual", "volume"]),
     ("goal list", &[]),
     ("goal show", &["sentiment-dual", "volume"]),
+    ("incident list", &[]),
     ("job list", &[]),
     ("job show", &[ID]),
     ("job stop", &[ID]),
@@ -218,6 +222,7 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("labels export", &["-w", "sentiment-dual"]),
     ("labels look", &["-w", "sentiment-dual"]),
     ("labels suspect", &["-w", "sentiment-dual"]),
+    ("outbox drop", &[ID]),
     ("outbox list", &[]),
     ("rebuild", &[]),
     ("rejected drop", &[ID]),
@@ -226,7 +231,10 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("rejected list", &[]),
     ("rejected replay", &[ID]),
     ("rejected show", &[ID]),
+    ("status", &[]),
     ("storage", &[]),
+    ("stuck", &[]),
+    ("task activity", &[ID, "--user", ID]),
     ("task advance", &[ID]),
     ("task assign", &[ID, "--user", ID]),
     ("task cancel", &[ID]),
@@ -249,12 +257,14 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("workflow answers", &["sentiment-dual"]),
     ("workflow archive", &["sentiment-dual"]),
     ("workflow create", &[DUAL]),
+    ("workflow diff", &["sentiment-dual", "sentiment-dual"]),
     ("workflow list", &[]),
     ("workflow pause", &["sentiment-dual"]),
     ("workflow restore", &["sentiment-dual"]),
     ("workflow resume", &["sentiment-dual"]),
     ("workflow show", &["sentiment-dual"]),
     ("workflow visualize", &["sentiment-dual"]),
+    ("workflow yaml", &["sentiment-dual"]),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

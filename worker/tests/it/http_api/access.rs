@@ -227,7 +227,9 @@ fn annotators_and_viewers_get_what_is_theirs_alone() {
             "advance_task",
             "assign_task",
             "claim_next",
+            "diff_workflows",
             "explain_task",
+            "export_labels",
             "release_assignments",
             "release_task",
             "sign_in",
@@ -236,7 +238,10 @@ fn annotators_and_viewers_get_what_is_theirs_alone() {
         ]
     );
     let by_viewers: Vec<&str> = of("viewer").into_iter().filter(changes).collect();
-    assert_eq!(by_viewers, ["explain_task", "sign_in"]);
+    assert_eq!(
+        by_viewers,
+        ["diff_workflows", "explain_task", "export_labels", "sign_in"]
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,56 @@
+//! Agreement of annotators over the newest items.
+
+use glyph_workflow_engine::{
+    ids::{StepId, WorkflowId},
+    quality::AgreementProgress,
+    store::{EventStoreError, Store},
+};
+use serde_json::Value;
+
+use crate::projections::agreement::summaries;
+
+/// Which agreement.
+#[derive(Clone, Debug, Default)]
+pub struct AgreementFilter {
+    /// Only in this workflow.
+    pub workflow: Option<WorkflowId>,
+    /// Only of this step.
+    pub step: Option<StepId>,
+    /// Only questions with this answer, and of their classes only it: a text by itself, anything else
+    /// as JSON.
+    pub class: Option<String>,
+}
+
+/// The agreement that a filter leaves, by workflow, step and field.
+///
+/// # Errors
+///
+/// The store cannot be read.
+pub async fn agreement(
+    store: &dyn Store,
+    filter: &AgreementFilter,
+) -> Result<Vec<AgreementProgress>, EventStoreError> {
+    let mut agreement = summaries(store).await?;
+    agreement.retain(|one| {
+        let workflow = filter.workflow.as_ref();
+        workflow.is_none_or(|id| one.workflow == *id)
+            && filter.step.as_ref().is_none_or(|id| one.step_id == *id)
+    });
+    if let Some(class) = &filter.class {
+        for one in &mut agreement {
+            one.classes.retain(|known| is_named(&known.value, class));
+        }
+        agreement.retain(|one| !one.classes.is_empty());
+    }
+    Ok(agreement)
+}
+
+/// Whether a text in a request names an answer: a text by itself, anything else as JSON.
+fn is_named(value: &Value, name: &str) -> bool {
+    match value {
+        Value::String(text) => text == name,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            serde_json::from_str::<Value>(name).is_ok_and(|named| named == *value)
+        }
+    }
+}
