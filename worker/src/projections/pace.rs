@@ -17,8 +17,9 @@ use crate::{
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
 
 /// Events of a page, unless their size ends it before. A step reads and writes rows that are as large
-/// as what they count, so fewer and larger steps cost less.
-pub(super) const PAGE: u32 = 2_500;
+/// as what they count, so larger pages cost less; but who has a larger one keeps the others waiting
+/// for longer than they do, and then they read for themselves.
+pub(super) const PAGE: u32 = 1_000;
 
 /// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Events kept: those of two pages of a projection.
+/// Events kept: those of some pages of a projection.
 const EVENTS_MAX: usize = 5_000;
 /// Bytes of their data kept, as text.
 const BYTES_MAX: usize = LOG_BYTES_MAX;

@@ -110,7 +110,7 @@ pub(super) use for_each_case;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Waits until `ask` returns a value.
-async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
+pub(super) async fn until<T>(mut ask: impl AsyncFnMut() -> Option<T>) -> T {
     let asked = async {
         loop {
             if let Some(answer) = ask().await {
