@@ -324,7 +324,7 @@ mod tests {
             |(value, by)| json!({"value": value, "count": by.len(), "by": by, "weight": by.len()}),
         );
         let people: Vec<Uuid> = people.iter().map(|n| Uuid::from_u128(*n)).collect();
-        event(json!({
+        event(&json!({
             "step_id": "s", "visit": 1, "metric": metric, "level": "nominal", "field": "label",
             "agreement": 0.5, "threshold": 0.8, "units": 1, "pairs": 1, "agreed": true,
             "method": "majority_vote", "votes": votes.collect::<Vec<_>>(), "tied": false,
@@ -332,7 +332,7 @@ mod tests {
         }))
     }
 
-    fn event(data: Value) -> StoredEvent {
+    fn event(data: &Value) -> StoredEvent {
         let event = upcast(
             "consensus_calculated",
             EVENT_SCHEMA_VERSION,

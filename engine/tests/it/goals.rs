@@ -39,7 +39,7 @@ fn definition(revision: u32, since: DateTime<Utc>, config: Value) -> GoalDefinit
 }
 
 /// An event of the task with that number.
-fn entry(task: u128, second: i64, gold: bool, event_type: &str, data: Value) -> LogEntry {
+fn entry(task: u128, second: i64, gold: bool, event_type: &str, data: &Value) -> LogEntry {
     let task_id = TaskId(Uuid::from_u128(task));
     LogEntry {
         position: LogPosition::default(),
@@ -70,7 +70,7 @@ fn completed(task: u128, second: i64) -> LogEntry {
         second,
         false,
         "workflow_completed",
-        json!({"output": null}),
+        &json!({"output": null}),
     )
 }
 
@@ -78,13 +78,13 @@ fn annotated(task: u128, second: i64, step: &str) -> LogEntry {
     let data = json!({"step_id": step, "visit": 1, "annotation": {
         "annotation_id": Uuid::from_u128(task), "user_id": Uuid::from_u128(7), "data": {},
     }});
-    entry(task, second, false, "annotation_submitted", data)
+    entry(task, second, false, "annotation_submitted", &data)
 }
 
 /// The first comparison of a visit, whose answers are as alike as that.
 fn agreed(task: u128, second: i64, agreement: f64) -> LogEntry {
     let data = compared("annotate", "percent_agreement", agreement, &json!([]));
-    entry(task, second, false, "consensus_calculated", data)
+    entry(task, second, false, "consensus_calculated", &data)
 }
 
 /// The first comparison of a visit in which two people answered.
@@ -97,7 +97,7 @@ fn judged(task: u128, second: i64, metric: &str, answers: &[Value; 2]) -> LogEnt
         json!([vote(one, &[0]), vote(other, &[1])])
     };
     let data = compared("judge", metric, 0.0, &votes);
-    entry(task, second, false, "consensus_calculated", data)
+    entry(task, second, false, "consensus_calculated", &data)
 }
 
 fn compared(step: &str, metric: &str, agreement: f64, votes: &Value) -> Value {
@@ -113,13 +113,13 @@ fn reviewed(task: u128, second: i64, decision: &str) -> LogEntry {
     let result = json!({"kind": "review", "value": 1, "agreement": null, "resolved_by": "review",
                         "decision": decision, "annotations": []});
     let data = json!({"step_id": "review", "visit": 1, "result": result});
-    entry(task, second, false, "step_completed", data)
+    entry(task, second, false, "step_completed", &data)
 }
 
 fn scored(task: u128, second: i64, correct: bool) -> LogEntry {
     let data = json!({"step_id": "annotate", "visit": 1, "annotation_id": Uuid::from_u128(task),
                       "user_id": Uuid::from_u128(7), "correct": correct});
-    entry(task, second, true, "gold_scored", data)
+    entry(task, second, true, "gold_scored", &data)
 }
 
 /// The state of a projector, and the effects that it emitted.
@@ -485,7 +485,7 @@ fn what_goes_with_an_archived_task_moves_no_measurement() {
     let quality = json!({"id": "good", "type": "quality", "metric": "agreement", "target": 0.5});
     let mut log = vec![
         agreed(1, 1, 1.0),
-        entry(2, 5, false, "workflow_resumed", json!({})),
+        entry(2, 5, false, "workflow_resumed", &json!({})),
         agreed(3, 4, 1.0),
     ];
     let mut whole = Scenario::with(vec![definition(1, at(0), quality)]);
