@@ -24,6 +24,7 @@ LEFT_OUT = {
     "docker compose": "it needs an engine",
     "glyph bench": "it measures for minutes",
     "glyph job stop": "a replay of one letter has ended by then",
+    "glyph outbox drop": "the broker refuses nothing here",
     "example.org": "the hosts are examples",
     "glyph-bench-floor": "it needs a release build",
 }
@@ -109,7 +110,9 @@ class Reader:
         (folder / "backup").mkdir()
         for name in ("examples", "schemas"):
             (folder / name).symlink_to(REPOSITORY / name)
-        self.environment = glyph.environment(PATH=f"{folder / 'bin'}:{os.environ['PATH']}")
+        for name in (".local/share/bash-completion/completions", ".zfunc", ".config/fish/completions"):
+            (folder / name).mkdir(parents=True)
+        self.environment = glyph.environment(PATH=f"{folder / 'bin'}:{os.environ['PATH']}", HOME=str(folder))
         self.write_files()
         self.put_data()
 
