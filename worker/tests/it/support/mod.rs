@@ -15,7 +15,7 @@ use std::{future::Future, time::Duration};
 use tokio::time::Instant;
 
 /// How long anything may take before a test fails.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(1);
 
 /// Waits until `condition` returns a value.
 pub(crate) async fn eventually<T, F>(what: &str, mut condition: impl FnMut() -> F) -> T
