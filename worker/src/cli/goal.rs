@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::Utc;
 use clap::{Args, Subcommand};
 use glyph_workflow_engine::{
     ids::{CommandId, Slug},
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     CliError, Output, account,
     connect::{open_store, orchestrator},
-    output::{Table, grouped},
+    output::{Table, grouped, time},
 };
 use crate::{
     operations::goals::{GoalDocument, check_completion, refusal_code},
@@ -265,10 +265,6 @@ fn forecast(goal: &GoalReport) -> String {
 fn progress(goal: &GoalReport) -> String {
     let current = goal.current.map_or_else(|| "-".to_owned(), number);
     format!("{current}/{}", number(goal.target))
-}
-
-fn time(at: DateTime<Utc>) -> String {
-    at.format("%F %T UTC").to_string()
 }
 
 /// Counts as whole numbers, other figures with three digits.

@@ -1,6 +1,5 @@
 //! `glyph incident`, `glyph stuck`: what waits for an operator, and why tasks do not go on.
 
-use chrono::{DateTime, Utc};
 use clap::Subcommand;
 use glyph_workflow_engine::{
     ids::{Slug, TaskId},
@@ -13,7 +12,7 @@ use super::{
     CliError, Output,
     connect::{open_store, orchestrator},
     keys::task_uuid,
-    output::{Table, clipped, grouped},
+    output::{Table, clipped, grouped, time},
     values::incident_code,
 };
 use crate::{
@@ -133,8 +132,4 @@ fn stuck_text(found: &Stuck) -> String {
         parts.push(format!("who holds slots\n{}", table.render(2)));
     }
     parts.join("\n\n")
-}
-
-fn time(at: DateTime<Utc>) -> String {
-    at.format("%F %T UTC").to_string()
 }

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use chrono::{DateTime, Utc};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -198,6 +199,11 @@ pub(super) fn clipped(text: &str, max: usize) -> String {
     }
     let kept: String = text.chars().take(max.saturating_sub(1)).collect();
     format!("{kept}…")
+}
+
+/// A time in whole seconds.
+pub(super) fn time(at: DateTime<Utc>) -> String {
+    at.format("%F %T UTC").to_string()
 }
 
 /// A share between 0 and 1 in percent: `12.3 %`.

@@ -19,7 +19,7 @@ use super::{
     connect::{open_store, orchestrator},
     diagnostics::{check, errors_of, read, render, workflow_of},
     dry_run, expanded,
-    output::Table,
+    output::{Table, time},
     visualize::{self, Drawing, is_file, stored},
 };
 use crate::{
@@ -346,7 +346,7 @@ fn list_text(revisions: &[ListedWorkflow]) -> String {
             row.workflow.to_string(),
             row.revision.to_string(),
             row.id.to_string(),
-            row.created_at.format("%F %T UTC").to_string(),
+            time(row.created_at),
             row.actor.clone().unwrap_or_default(),
             listed.paused().map(workflow_pause_text).unwrap_or_default(),
         ]);
@@ -366,12 +366,9 @@ pub(super) fn pause_text(
     until: Option<DateTime<Utc>>,
 ) -> String {
     let reason = reason.unwrap_or("no reason given");
-    let since = since.format("%F %T UTC");
+    let since = time(since);
     match until {
-        Some(until) => format!(
-            "since {since} until {}: {reason}",
-            until.format("%F %T UTC")
-        ),
+        Some(until) => format!("since {since} until {}: {reason}", time(until)),
         None => format!("since {since}: {reason}"),
     }
 }

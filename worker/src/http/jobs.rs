@@ -10,7 +10,7 @@ use super::{
     Api, Problem,
     auth::Caller,
     operation::Operation,
-    request::{Parameters, Path, read_json},
+    request::{Parameters, Path, path_uuid, read_json},
 };
 use crate::jobs::{JobKind, JobSettings, JobSpec, Selection};
 
@@ -167,8 +167,7 @@ async fn list(
 
 /// The job that a path names.
 async fn named(api: &Api, text: &str) -> Result<JobRow, Problem> {
-    let id = Uuid::parse_str(text)
-        .map_err(|_| Problem::malformed(format!("the job `{text}` is no UUID")))?;
+    let id = path_uuid("job", text)?;
     let row = api.store.job(id).await?;
     row.ok_or_else(|| Problem::not_found("job", id))
 }

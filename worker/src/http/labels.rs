@@ -41,7 +41,6 @@ const LOOKS_FOR: Duration = Duration::from_secs(10);
 
 /// The operations on labels.
 pub(super) fn operations() -> Vec<Operation> {
-    let limit = page_limit;
     let selected = |operation: Operation| {
         operation
             .query(
@@ -70,7 +69,7 @@ pub(super) fn operations() -> Vec<Operation> {
     vec![
         selected(Operation::get("/api/v1/labels", "list_labels", list))
             .summary("Labels of completed tasks, as delivered and as known now, in pages")
-            .query("limit", "Tasks per page.", limit())
+            .query("limit", "Tasks per page.", page_limit())
             .query(
                 "with_annotators",
                 "Include who submitted each vote.",
@@ -110,7 +109,7 @@ pub(super) fn operations() -> Vec<Operation> {
             suspect,
         ))
         .summary("Labels that are most likely wrong, with what is known now")
-        .query("limit", "Labels to list.", limit())
+        .query("limit", "Labels to list.", page_limit())
         .answers::<SuspectList>(200, "The likely errors first"),
         selected(Operation::post(
             "/api/v1/labels/look",

@@ -1,13 +1,12 @@
 //! Messages that the broker has refused.
 
 use axum::{Json, extract::State};
-use uuid::Uuid;
 
 use super::{
     Api, Problem,
     auth::Caller,
     operation::Operation,
-    request::{Parameters, Path, page_limit},
+    request::{Parameters, Path, page_limit, path_uuid},
 };
 use crate::operations::outbox::{DropFailure, DroppedMessage, OutboxList, drop_refused};
 
@@ -46,8 +45,7 @@ async fn drop_message(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<DroppedMessage>, Problem> {
-    let id = Uuid::parse_str(&id)
-        .map_err(|_| Problem::malformed(format!("the message `{id}` is no UUID")))?;
+    let id = path_uuid("message", &id)?;
     let dropped = drop_refused(&*api.store, id).await?;
     let (actor, key) = (&caller.holder.name, &dropped.routing_key);
     tracing::warn!(message_id = %id, routing_key = key, actor, "a refused message was given up");

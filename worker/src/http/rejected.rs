@@ -22,7 +22,7 @@ use super::{
     commands::submit_command,
     jobs::{Chosen, StartedJob},
     operation::Operation,
-    request::{Limited, Parameters, Path, page_limit, read_json},
+    request::{Limited, Parameters, Path, page_limit, path_uuid, read_json},
 };
 use crate::jobs::{JobKind, command_of, first_replay};
 
@@ -147,9 +147,7 @@ async fn show(State(api): State<Api>, Path(id): Path<String>) -> Result<Json<Com
 
 /// The id of a command in a path.
 fn command_id(text: &str) -> Result<CommandId, Problem> {
-    let id = Uuid::parse_str(text)
-        .map_err(|_| Problem::malformed(format!("the command `{text}` is no UUID")))?;
-    Ok(CommandId(id))
+    path_uuid("command", text).map(CommandId)
 }
 
 async fn edit(

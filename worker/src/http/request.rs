@@ -116,6 +116,11 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
     }
 }
 
+/// A part of the path that is a UUID; `what` names it in the problem.
+pub(super) fn path_uuid(what: &str, text: &str) -> Result<Uuid, Problem> {
+    Uuid::parse_str(text).map_err(|_| Problem::malformed(format!("the {what} `{text}` is no UUID")))
+}
+
 /// The task id of the path.
 pub(super) struct TaskPath(pub(super) TaskId);
 
@@ -124,9 +129,7 @@ impl<S: Send + Sync> FromRequestParts<S> for TaskPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let Path(text) = Path::<String>::from_request_parts(parts, state).await?;
-        let id = Uuid::parse_str(&text)
-            .map_err(|_| Problem::malformed(format!("the task id `{text}` is no UUID")))?;
-        Ok(Self(TaskId(id)))
+        Ok(Self(TaskId(path_uuid("task id", &text)?)))
     }
 }
 

@@ -365,7 +365,6 @@ fn annotator_operations() -> Vec<Operation> {
 }
 
 fn task_operations() -> Vec<Operation> {
-    let limit = page_limit;
     vec![
         Operation::get("/api/v1/tasks", "list_tasks", tasks::list)
             .summary("Search tasks, in pages")
@@ -402,7 +401,7 @@ fn task_operations() -> Vec<Operation> {
                 "The last task of the previous page.",
                 schema_for!(TaskId),
             )
-            .query("limit", "Tasks per page.", limit())
+            .query("limit", "Tasks per page.", page_limit())
             .answers::<TaskPage>(200, "A page of tasks, by id unless `oldest` is set"),
         Operation::get(
             "/api/v1/tasks/{task_id}/state",
@@ -435,7 +434,7 @@ fn task_operations() -> Vec<Operation> {
             "The last version of the previous page.",
             json_schema!({"type": "integer", "minimum": 0}),
         )
-        .query("limit", "Events per page.", limit())
+        .query("limit", "Events per page.", page_limit())
         .answers::<EventPage>(200, "A page of events, oldest first")
         .problems(&[404]),
         Operation::get(

@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use glyph_workflow_engine::{
+    WorkflowConfig,
     ids::WorkflowId,
     parser::yaml_of,
     store::{RecordedOutcome, WorkflowPause},
@@ -51,13 +52,18 @@ pub(super) async fn list(
     Ok(Json(WorkflowList { workflows }))
 }
 
+/// The revision of a workflow id, `id@revision` or a revision's UUID.
+async fn named(api: &Api, name: &str) -> Result<WorkflowConfig, Problem> {
+    let config = resolve_one(&*api.store, name).await?;
+    config.ok_or_else(|| Problem::workflow_not_found(name))
+}
+
 pub(super) async fn show(
     State(api): State<Api>,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let config = resolve_one(&*api.store, &id).await?;
-    let config = config.ok_or_else(|| Problem::workflow_not_found(&id))?;
+    let config = named(&api, &id).await?;
     let document = WorkflowDocument::with_pause(config, &*api.store).await?;
     let mut document = serde_json::to_value(document).map_err(|_| Problem::internal())?;
     if !caller.sees_everything() {
@@ -70,8 +76,7 @@ pub(super) async fn diagram(
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let config = resolve_one(&*api.store, &id).await?;
-    let config = config.ok_or_else(|| Problem::workflow_not_found(&id))?;
+    let config = named(&api, &id).await?;
     let media_type = [(header::CONTENT_TYPE, "image/svg+xml")];
     Ok((media_type, svg(&config)).into_response())
 }
@@ -81,8 +86,7 @@ pub(super) async fn yaml(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    let config = resolve_one(&*api.store, &id).await?;
-    let config = config.ok_or_else(|| Problem::workflow_not_found(&id))?;
+    let config = named(&api, &id).await?;
     let mut file = file_of(&config);
     if !caller.sees_everything() {
         hide(&mut file);
@@ -100,11 +104,7 @@ pub(super) async fn diff(
     let to = parameters.take("to", "a workflow", |text| Some(text.to_owned()))?;
     parameters.finish()?;
     let to = to.ok_or_else(|| Problem::malformed("say with what: add the parameter `to`"))?;
-    let find = async |name: &str| {
-        let config = resolve_one(&*api.store, name).await?;
-        config.ok_or_else(|| Problem::workflow_not_found(name))
-    };
-    let (from, to) = (find(&id).await?, find(&to).await?);
+    let (from, to) = (named(&api, &id).await?, named(&api, &to).await?);
     let hide = |file: &mut Value| {
         if !caller.sees_everything() {
             hide(file);
@@ -117,8 +117,7 @@ pub(super) async fn answers(
     State(api): State<Api>,
     Path(id): Path<String>,
 ) -> Result<Json<AnswersDocument>, Problem> {
-    let config = resolve_one(&*api.store, &id).await?;
-    let config = config.ok_or_else(|| Problem::workflow_not_found(&id))?;
+    let config = named(&api, &id).await?;
     let answers = AnswersDocument::of(&config).map_err(|error| {
         tracing::error!(%error, "a stored revision does not say clearly what it asks for");
         Problem::internal()

@@ -16,6 +16,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use glyph_workflow_engine::{
+    limits::PAGE_MAX,
     quality::{AgreementProgress, ComparedVisit, Question, Window},
     store::{EventStoreError, LogEntry, NewMessage, ProjectionRows, ProjectionWrite, Store},
 };
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    pace::{Follows, PAGE, PageOutcome, commit, follow},
+    pace::{Follows, PageOutcome, commit, follow},
     rounds::Rounds,
 };
 use crate::{failpoints::Failpoints, wire::CloudEventMessages};
@@ -112,7 +113,7 @@ impl AgreementProjector {
 
     /// Processes at most one page of new log entries.
     pub async fn step(&self) -> Result<PageOutcome, EventStoreError> {
-        let Some(mut step) = self.store.open_projection(PROJECTION, PAGE).await? else {
+        let Some(mut step) = self.store.open_projection(PROJECTION, PAGE_MAX).await? else {
             return Ok(PageOutcome::Elsewhere);
         };
         let mut rows = std::mem::take(&mut step.rows);

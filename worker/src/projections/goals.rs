@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    pace::{Follows, PAGE, PageOutcome, commit, follow},
+    pace::{Follows, PageOutcome, commit, follow},
     rounds::Rounds,
 };
 use crate::{
@@ -184,7 +184,7 @@ impl GoalProjector {
             // There is nothing to count; the first goal will start from the beginning of the log.
             return Ok(PageOutcome::CaughtUp);
         }
-        let Some(mut step) = self.store.open_projection(GOALS, PAGE).await? else {
+        let Some(mut step) = self.store.open_projection(GOALS, PAGE_MAX).await? else {
             return Ok(PageOutcome::Elsewhere);
         };
         // Read after the step was opened, so that they include all that was settled by then.

@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use glyph_workflow_engine::store::{
-    EventStoreError, LogEntry, OpenProjection, ProjectionRows, ProjectionWrite, Store,
+use glyph_workflow_engine::{
+    limits::PAGE_MAX,
+    store::{EventStoreError, LogEntry, OpenProjection, ProjectionRows, ProjectionWrite, Store},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -15,11 +16,6 @@ use crate::{
 };
 
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
-
-/// Events of a page, unless their size ends it before. A step reads and writes rows that are as large
-/// as what they count, so larger pages cost less; but who has a larger one keeps the others waiting
-/// for longer than they do, and then they read for themselves.
-pub(super) const PAGE: u32 = 1_000;
 
 /// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,7 +92,7 @@ pub(super) async fn fold_page(
     failpoints: &Failpoints,
     fold: impl AsyncFnOnce(ProjectionRows, &[Arc<LogEntry>]) -> Result<ProjectionWrite, EventStoreError>,
 ) -> Result<PageOutcome, EventStoreError> {
-    let Some(mut step) = store.open_projection(name, PAGE).await? else {
+    let Some(mut step) = store.open_projection(name, PAGE_MAX).await? else {
         return Ok(PageOutcome::Elsewhere);
     };
     let outcome = PageOutcome::of(&step);

@@ -1,8 +1,9 @@
 //! Streams of events behind the trait.
 
-use std::collections::{HashMap, HashSet};
-
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 

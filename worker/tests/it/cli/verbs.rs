@@ -4,18 +4,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{DUAL, Glyph, code, path, stderr};
-
-const HELD: &str = "
-workflow:
-  id: held
-  steps:
-    - { id: label, type: annotation, field: label }
-    - { id: done, type: auto_process, handler: finalize }
-  transitions:
-    - { from: label, to: done, condition: { type: expression, expression: 'annotation.label == \"yes\"' } }
-    - { from: done, to: _complete }
-goals: [{ id: sign-off, type: manual }]
-";
+use crate::support::engine::HELD;
 
 #[test]
 fn the_status_is_told_without_a_worker_and_says_what_it_cannot_know() {

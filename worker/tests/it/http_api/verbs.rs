@@ -12,18 +12,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{DUAL, Server, access::one_token_for_each_role, assert_problem, work};
-
-const HELD: &str = "
-workflow:
-  id: held
-  steps:
-    - { id: label, type: annotation, field: label }
-    - { id: done, type: auto_process, handler: finalize }
-  transitions:
-    - { from: label, to: done, condition: { type: expression, expression: 'annotation.label == \"yes\"' } }
-    - { from: done, to: _complete }
-goals: [{ id: sign-off, type: manual }]
-";
+use crate::support::engine::HELD;
 
 #[tokio::test]
 async fn a_refused_message_is_listed_and_given_up() {

@@ -24,6 +24,19 @@ use uuid::Uuid;
 
 use super::{DEADLINE, broker::FakeBroker};
 
+/// Any label but `yes` opens an incident; with a goal that is signed off by hand.
+pub(crate) const HELD: &str = "
+workflow:
+  id: held
+  steps:
+    - { id: label, type: annotation, field: label }
+    - { id: done, type: auto_process, handler: finalize }
+  transitions:
+    - { from: label, to: done, condition: { type: expression, expression: 'annotation.label == \"yes\"' } }
+    - { from: done, to: _complete }
+goals: [{ id: sign-off, type: manual }]
+";
+
 /// Two people label; a third decides if they disagree.
 pub(crate) const DUAL: &str = r"
 workflow:
