@@ -1,6 +1,6 @@
 -- The schema of Glyph worker on PostgreSQL 14 or later.
 --
--- Truth is in `workflow_events` with `log_entries`, `log_messages`, `archived_tasks`, `workflows`,
+-- Truth is in `stored_events` (read as `workflow_events`) with `log_entries`, `log_messages`, `archived_tasks`, `workflows`,
 -- `commands` and `drafts`, and in `goal_actions` for what the log has caused and must not cause again. `outbox` holds messages between commit and confirm, `jobs` bulk work of operators. All other
 -- tables are derived, and `glyph rebuild` writes them anew.
 
@@ -9,48 +9,67 @@
 -- Orders what one transaction adds: its events, and its messages that have no event.
 CREATE SEQUENCE log_positions;
 
-CREATE TABLE workflow_events (
-    stream_id   uuid        NOT NULL,
-    version     bigint      NOT NULL,
-    event_id    uuid        NOT NULL,
-    event_type  text        NOT NULL,
-    event_data  jsonb       NOT NULL,
-    metadata    jsonb       NOT NULL,
-    occurred_at timestamptz NOT NULL,
-    position    bigint      NOT NULL DEFAULT nextval('log_positions'),
-    batch       bigint      NOT NULL,
-    CONSTRAINT workflow_events_pkey PRIMARY KEY (stream_id, version),
-    CONSTRAINT workflow_events_version_from_one CHECK (version >= 1)
+-- What caused an event is in columns: as JSON it would be a third of the table.
+CREATE TABLE stored_events (
+    stream_id      uuid        NOT NULL,
+    event_id       uuid        NOT NULL,
+    command_id     uuid        NOT NULL,
+    version        bigint      NOT NULL,
+    position       bigint      NOT NULL DEFAULT nextval('log_positions'),
+    batch          bigint      NOT NULL,
+    occurred_at    timestamptz NOT NULL,
+    schema_version integer     NOT NULL,
+    gold           boolean     NOT NULL,
+    event_type     text        NOT NULL,
+    event_data     jsonb       NOT NULL,
+    actor          text,
+    correlation_id text,
+    traceparent    text,
+    CONSTRAINT stored_events_pkey PRIMARY KEY (stream_id, version),
+    CONSTRAINT stored_events_version_from_one CHECK (version >= 1)
 );
 
-CREATE INDEX workflow_events_log ON workflow_events (batch, position);
+CREATE INDEX stored_events_log ON stored_events (batch, position);
 
-COMMENT ON TABLE workflow_events IS 'Events of tasks: the log from which everything else is derived. Append-only.';
-COMMENT ON CONSTRAINT workflow_events_pkey ON workflow_events IS
+COMMENT ON TABLE stored_events IS 'Events of tasks: the log from which everything else is derived. Append-only.';
+COMMENT ON CONSTRAINT stored_events_pkey ON stored_events IS
     'A stream has one event of each version: two writers cannot both bring it to the same version.';
-COMMENT ON CONSTRAINT workflow_events_version_from_one ON workflow_events IS 'Versions of a stream begin at 1.';
-COMMENT ON COLUMN workflow_events.batch IS
+COMMENT ON CONSTRAINT stored_events_version_from_one ON stored_events IS 'Versions of a stream begin at 1.';
+COMMENT ON COLUMN stored_events.batch IS
     'What its transaction has added to the log; `log_entries` says where that stands. With `position` it orders the log.';
+COMMENT ON COLUMN stored_events.correlation_id IS 'Where it is not the id of the command.';
+
+-- Not for writing: nobody has a right to more than SELECT here but the owner.
+CREATE VIEW workflow_events AS
+    SELECT stream_id, version, event_id, event_type, event_data,
+           jsonb_strip_nulls(jsonb_build_object(
+               'command_id', command_id, 'correlation_id', coalesce(correlation_id, command_id::text),
+               'traceparent', traceparent, 'actor', actor, 'schema_version', schema_version,
+               'gold', CASE WHEN gold THEN true END)) AS metadata,
+           occurred_at, position, batch
+    FROM stored_events;
+
+COMMENT ON VIEW workflow_events IS 'Events of tasks, with what caused each of them as one JSON object: the form to read them in.';
 
 -- `glyph retention` deletes events that it has archived: in a transaction that says so, and as the owner of the
 -- table. The setting alone opens nothing: anybody can set it. With a search path of its own, so that the caller cannot
 -- put other functions in front of these.
-CREATE FUNCTION workflow_events_are_append_only() RETURNS trigger LANGUAGE plpgsql
+CREATE FUNCTION stored_events_are_append_only() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF TG_OP = 'DELETE' AND current_setting('glyph.retention', true) = 'on'
        AND pg_has_role(current_user, (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE') THEN
         RETURN NULL;
     END IF;
-    RAISE EXCEPTION 'workflow_events is append-only: % refused', TG_OP USING ERRCODE = 'insufficient_privilege';
+    RAISE EXCEPTION 'the log of events is append-only: % refused', TG_OP USING ERRCODE = 'insufficient_privilege';
 END
 $$;
 
 -- Fires once per statement and not on INSERT, so it costs the hot path nothing.
-CREATE TRIGGER workflow_events_append_only
-    BEFORE UPDATE OR DELETE OR TRUNCATE ON workflow_events
-    FOR EACH STATEMENT EXECUTE FUNCTION workflow_events_are_append_only();
-COMMENT ON TRIGGER workflow_events_append_only ON workflow_events IS
+CREATE TRIGGER stored_events_append_only
+    BEFORE UPDATE OR DELETE OR TRUNCATE ON stored_events
+    FOR EACH STATEMENT EXECUTE FUNCTION stored_events_are_append_only();
+COMMENT ON TRIGGER stored_events_append_only ON stored_events IS
     'Events are never changed. Only the owner deletes some, once their task is archived.';
 
 -- What an archived task leaves beside the events that stay in the log.
@@ -229,6 +248,8 @@ CREATE INDEX commands_rejected_of_task ON commands (task_id, decided_at, command
 CREATE INDEX commands_of_operators ON commands (decided_at, command_id) WHERE task_id IS NULL;
 
 COMMENT ON TABLE commands IS 'The inbox: the outcome of every decided command. Operator commands that belong to no task have no task_id.';
+COMMENT ON COLUMN commands.result IS
+    'Without the output of a task that the command completed: that is in the event `workflow_completed`.';
 COMMENT ON CONSTRAINT commands_pkey ON commands IS 'A command id has one outcome: the same id again changes nothing.';
 COMMENT ON CONSTRAINT commands_outcome_known ON commands IS 'A command is applied with a result or rejected with a reason.';
 COMMENT ON CONSTRAINT commands_content_hash_is_sha256 ON commands IS 'The hash reveals a second command with the same id and different content.';

@@ -6,7 +6,7 @@
 GRANT USAGE ON SCHEMA :schema TO :role;
 GRANT SELECT ON ALL TABLES IN SCHEMA :schema TO :role;
 GRANT INSERT ON
-    :schema.workflow_events, :schema.log_messages, :schema.log_batches, :schema.commands, :schema.workflows,
+    :schema.stored_events, :schema.log_messages, :schema.log_batches, :schema.commands, :schema.workflows,
     :schema.dropped_rejections, :schema.exported_rejections TO :role;
 GRANT USAGE ON SEQUENCE :schema.log_positions TO :role;
 GRANT SELECT ON ALL SEQUENCES IN SCHEMA :schema TO :role;

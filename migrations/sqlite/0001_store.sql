@@ -6,31 +6,48 @@
 -- There is one writer at a time, so ascending positions are the order of the commits.
 
 -- Truth: the events of every task.
-CREATE TABLE workflow_events (
+CREATE TABLE stored_events (
     -- AUTOINCREMENT: a position is never reused, so a reader's checkpoint stays valid.
-    position    INTEGER PRIMARY KEY AUTOINCREMENT,
-    stream_id   TEXT NOT NULL,
-    version     INTEGER NOT NULL CONSTRAINT versions_start_at_1 CHECK (version >= 1),
-    event_id    TEXT NOT NULL CONSTRAINT an_event_is_written_once UNIQUE,
-    event_type  TEXT NOT NULL,
-    event_data  TEXT NOT NULL,
-    metadata    TEXT NOT NULL,
-    occurred_at INTEGER NOT NULL,
+    position       INTEGER PRIMARY KEY AUTOINCREMENT,
+    stream_id      TEXT NOT NULL,
+    version        INTEGER NOT NULL CONSTRAINT versions_start_at_1 CHECK (version >= 1),
+    event_id       TEXT NOT NULL CONSTRAINT an_event_is_written_once UNIQUE,
+    event_type     TEXT NOT NULL,
+    event_data     TEXT NOT NULL,
+    occurred_at    INTEGER NOT NULL,
+    command_id     TEXT NOT NULL,
+    -- Where it is not the id of the command.
+    correlation_id TEXT,
+    traceparent    TEXT,
+    actor          TEXT,
+    schema_version INTEGER NOT NULL,
+    gold           INTEGER NOT NULL,
     CONSTRAINT a_version_is_taken_once UNIQUE (stream_id, version)
 ) STRICT;
 
-CREATE TRIGGER workflow_events_are_never_changed BEFORE UPDATE ON workflow_events
+-- The form to read events in: what caused each of them as one JSON object.
+CREATE VIEW workflow_events AS
+    SELECT position, stream_id, version, event_id, event_type, event_data,
+           -- A patch leaves out what is null.
+           json_patch('{}', json_object(
+               'command_id', command_id, 'correlation_id', coalesce(correlation_id, command_id),
+               'traceparent', traceparent, 'actor', actor, 'schema_version', schema_version,
+               'gold', iif(gold, json('true'), NULL))) AS metadata,
+           occurred_at
+    FROM stored_events;
+
+CREATE TRIGGER stored_events_are_never_changed BEFORE UPDATE ON stored_events
 BEGIN
-    SELECT RAISE(ABORT, 'workflow_events is append-only');
+    SELECT RAISE(ABORT, 'the log of events is append-only');
 END;
 
 -- Has a row only inside a transaction of `glyph retention`, which deletes events that it has archived.
 CREATE TABLE retention_at_work (only_row INTEGER PRIMARY KEY CHECK (only_row = 1)) STRICT;
 
-CREATE TRIGGER workflow_events_are_never_deleted BEFORE DELETE ON workflow_events
+CREATE TRIGGER stored_events_are_never_deleted BEFORE DELETE ON stored_events
 WHEN NOT EXISTS (SELECT 1 FROM retention_at_work)
 BEGIN
-    SELECT RAISE(ABORT, 'workflow_events is append-only');
+    SELECT RAISE(ABORT, 'the log of events is append-only');
 END;
 
 -- Truth: the last states of tasks whose history is in an archive. They cannot be made anew from the

@@ -1,7 +1,7 @@
-"""Whether a command costs the same where much is stored: throughput on an empty store, and on the same one with many events.
+"""Whether a command costs the same where much is stored: two deployments in turn, one of them with many events.
 
 Not in the daily run: it takes minutes and gigabytes, and no number decides a check. Use a release build (`GLYPH_BIN`), and give PostgreSQL
-the `shared_buffers` that docs/performance.md advises.
+the settings that docs/performance.md advises.
 """
 
 import json
@@ -12,8 +12,8 @@ from glyph_client import Deployment, fresh, submission, wait_until
 
 PEOPLE = 10
 TASKS = 4_000  # of a round
-ROUNDS = 3
-WARM_UP = 2  # rounds that are not counted: after a checkpoint each page that is written goes whole into the log of the server, once
+ROUNDS = 4
+WARM_UP = 1  # rounds that are not counted
 ROUND_SECONDS_MAX = 600
 STORED_TASKS_AT_ONCE = 100_000
 EVENTS_OF_A_TASK = 10
@@ -33,12 +33,11 @@ STORE = f"""
         INSERT INTO tasks (task_id, version, workflow, revision, workflow_id, status, started_at, updated_at)
         SELECT done.id, {EVENTS_OF_A_TASK}, name, number, revision.id, 'completed', at, at FROM done, revision),
     events AS (
-        INSERT INTO workflow_events (stream_id, version, event_id, event_type, event_data, metadata, occurred_at, batch)
+        INSERT INTO stored_events (stream_id, version, event_id, event_type, event_data, occurred_at, command_id, schema_version, gold, batch)
         SELECT done.id, n, gen_random_uuid(), 'annotation_submitted',
                jsonb_build_object('visit', 1, 'step_id', 'annotate', 'annotation', jsonb_build_object(
                    'data', jsonb_build_object('label', 'positive'), 'user_id', gen_random_uuid(), 'annotation_id', gen_random_uuid())),
-               jsonb_build_object('command_id', gen_random_uuid(), 'correlation_id', gen_random_uuid(), 'schema_version', 1),
-               at, batch
+               at, gen_random_uuid(), 1, false, batch
         FROM done, batch, generate_series(1, {EVENTS_OF_A_TASK}) AS n)
     INSERT INTO commands (command_id, task_id, type, outcome, result, content_hash, decided_at)
     SELECT gen_random_uuid(), done.id, 'submission', 'applied', '{{"status": "waiting"}}', sha256(done.id::text::bytea), at
@@ -72,20 +71,37 @@ def commands_a_second(glyph):
     return TASKS * PEOPLE / seconds
 
 
+def measured(glyph):
+    """Commands a second, and of each command the bytes of the server's log: in all, and those that were images of whole pages."""
+    written = "SELECT wal_bytes::float8, wal_fpi FROM pg_stat_wal"
+    [(bytes_before, pages_before)] = glyph.rows(written)
+    speed = commands_a_second(glyph)
+    [(bytes_after, pages_after)] = glyph.rows(written)
+    return speed, (bytes_after - bytes_before) / TASKS / PEOPLE, (pages_after - pages_before) / TASKS / PEOPLE
+
+
+def store(glyph, events):
+    """What ended tasks leave."""
+    for _ in range(max(events // EVENTS_OF_A_TASK // STORED_TASKS_AT_ONCE, 1)):
+        glyph.rows(STORE, {"tasks": STORED_TASKS_AT_ONCE})
+    glyph.rows(READ)
+    # In a store that grew with time that has been done on the way; here it would be done while others are measured.
+    glyph.rows("VACUUM ANALYZE")
+
+
 def main(checks, events):
-    with Deployment("growth") as glyph:
-        glyph.create_workflow(WORKFLOW)
-        glyph.start_worker().terminate()  # declares the queues
-        empty = [commands_a_second(glyph) for _ in range(WARM_UP + ROUNDS)][WARM_UP:]
-        for _ in range(max(events // EVENTS_OF_A_TASK // STORED_TASKS_AT_ONCE, 1)):
-            glyph.rows(STORE, {"tasks": STORED_TASKS_AT_ONCE})
-        glyph.rows(READ)
-        # In a store that grew with time that has been done on the way; here it would be done while others are measured.
-        glyph.rows("VACUUM ANALYZE")
-        full = [commands_a_second(glyph) for _ in range(WARM_UP + ROUNDS)][WARM_UP:]
-        stored = glyph.value("SELECT count(*) FROM workflow_events")
-        size = glyph.value("SELECT pg_size_pretty(pg_database_size(current_database()))")
-        shown = [", ".join(f"{each:,.0f}" for each in rounds) for rounds in (empty, full)]
-        print(f"          commands/s on an empty store {shown[0]}; with {stored:,} events ({size}) {shown[1]}")
-        print(f"          ratio of the medians {statistics.median(full) / statistics.median(empty):.2f}", flush=True)
-        checks.equal("no version is missing", glyph.version_faults(), [])
+    with Deployment("growth-empty") as empty, Deployment("growth-full") as full:
+        for glyph in (empty, full):
+            glyph.create_workflow(WORKFLOW)
+            glyph.start_worker().terminate()  # declares the queues
+        store(full, events)
+        rounds = [(measured(empty), measured(full)) for _ in range(WARM_UP + ROUNDS)][WARM_UP:]
+        stored = full.value("SELECT count(*) FROM stored_events")
+        size = full.value("SELECT pg_size_pretty(pg_database_size(current_database()))")
+        for name, results in (("an empty store", [one for one, _ in rounds]), (f"{stored:,} events ({size})", [one for _, one in rounds])):
+            shown = ", ".join(f"{speed:,.0f} ({in_all:,.0f} B, {pages:.2f} pages)" for speed, in_all, pages in results)
+            print(f"          {name}: commands/s (log of the server a command, whole pages of it) {shown}")
+        ratios = [with_events[0] / without[0] for without, with_events in rounds]
+        print(f"          ratios in turn {', '.join(f'{ratio:.2f}' for ratio in ratios)}, median {statistics.median(ratios):.2f}", flush=True)
+        for glyph in (empty, full):
+            checks.equal("no version is missing", glyph.version_faults(), [])

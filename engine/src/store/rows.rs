@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     config::WorkflowConfig,
-    events::{EventMetadata, StoredEvent, UpcastError, upcast},
+    events::{EventMetadata, StoredEvent, upcast},
     ids::{CommandId, RevisionId, Slug, StepId, TaskId, UserId},
     state::{ClaimedSlot, OpenSlot, TaskStatus, WorkflowSnapshot},
 };
@@ -267,18 +267,11 @@ pub(super) fn checksum(text: &str) -> [u8; 32] {
 
 /// A stored event of any schema version.
 pub(super) fn event(row: &impl Record) -> Result<StoredEvent, EventStoreError> {
-    let columns = Columns::of("workflow_events", row);
+    let columns = Columns::of("stored_events", row);
     let task_id = columns.task("stream_id")?;
     let event_type = columns.text("event_type")?;
     let unreadable = |source| EventStoreError::Unreadable { task_id, source };
-    let content = |source| {
-        unreadable(UpcastError::Content {
-            event_type: event_type.to_owned(),
-            source,
-        })
-    };
-    let metadata: EventMetadata =
-        serde_json::from_str(columns.text("metadata")?).map_err(content)?;
+    let metadata = cause(&columns)?;
     let data = columns.text("event_data")?;
     let event = upcast(event_type, metadata.schema_version, data).map_err(unreadable)?;
     Ok(StoredEvent {
@@ -291,8 +284,34 @@ pub(super) fn event(row: &impl Record) -> Result<StoredEvent, EventStoreError> {
     })
 }
 
+/// What caused an event.
+fn cause(columns: &Columns<'_, impl Record>) -> Result<EventMetadata, EventStoreError> {
+    let command_id = columns.uuid("command_id")?;
+    Ok(EventMetadata {
+        command_id: CommandId(command_id),
+        correlation_id: columns
+            .opt_string("correlation_id")?
+            .unwrap_or_else(|| command_id.to_string()),
+        traceparent: columns.opt_string("traceparent")?,
+        actor: columns.opt_string("actor")?,
+        schema_version: columns.number("schema_version")?,
+        gold: columns.flag("gold")?,
+    })
+}
+
+/// The correlation id, where it is not the command's id: the column of events.
+pub(super) fn own_correlation(cause: &EventMetadata) -> Option<&str> {
+    let mut command_id = Uuid::encode_buffer();
+    let command_id = cause
+        .command_id
+        .0
+        .hyphenated()
+        .encode_lower(&mut command_id);
+    (cause.correlation_id != *command_id).then_some(&cause.correlation_id)
+}
+
 pub(super) fn log_entry(row: &impl Record) -> Result<WithSize<LogEntry>, EventStoreError> {
-    let columns = Columns::of("workflow_events", row);
+    let columns = Columns::of("stored_events", row);
     let entry = LogEntry {
         position: columns.log_position()?,
         workflow: columns.slug("workflow")?,
@@ -319,7 +338,7 @@ pub(super) fn log_row(
     row: &impl Record,
     workflow: &Slug,
 ) -> Result<WithSize<(LogPosition, Option<StoredEvent>)>, EventStoreError> {
-    let columns = Columns::of("workflow_events", row);
+    let columns = Columns::of("stored_events", row);
     let position = columns.log_position()?;
     if columns.opt_text("workflow")? != Some(workflow.as_str()) {
         return Ok(((position, None), 0));
@@ -595,7 +614,7 @@ pub(super) fn claim_count(row: &impl Record) -> Result<ClaimCount, EventStoreErr
 
 /// A step in which people have worked, and a role that one of them named.
 pub(super) fn seen(row: &impl Record) -> Result<(StepId, Option<String>), EventStoreError> {
-    let columns = Columns::of("workflow_events", row);
+    let columns = Columns::of("stored_events", row);
     Ok((columns.slug("step_id")?, columns.opt_string("role")?))
 }
 
@@ -652,7 +671,7 @@ pub(super) fn job(row: &impl Record) -> Result<JobRow, EventStoreError> {
 
 /// An event with all its columns.
 pub(super) fn whole_event(row: &impl Record) -> Result<WholeEvent, EventStoreError> {
-    let columns = Columns::of("workflow_events", row);
+    let columns = Columns::of("stored_events", row);
     Ok(WholeEvent {
         version: columns.number("version")?,
         event_id: columns.uuid("event_id")?,
@@ -667,7 +686,7 @@ pub(super) fn whole_event(row: &impl Record) -> Result<WholeEvent, EventStoreErr
 
 /// Where an event is, with its version.
 pub(super) fn event_place(row: &impl Record) -> Result<(u64, EventPlace), EventStoreError> {
-    let columns = Columns::of("workflow_events", row);
+    let columns = Columns::of("stored_events", row);
     let place = EventPlace {
         event_id: columns.uuid("event_id")?,
         batch: columns.number("batch")?,

@@ -343,10 +343,10 @@ async fn an_event_that_cannot_be_read_holds_its_own_task_only() {
         let done = sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&pool).await;
         done.unwrap().rows_affected()
     };
-    run("DROP TRIGGER workflow_events_are_never_changed".to_owned()).await;
+    run("DROP TRIGGER stored_events_are_never_changed".to_owned()).await;
     let spoil = |from: &str, to: &str| {
         format!(
-            "UPDATE workflow_events SET event_type = '{to}'
+            "UPDATE stored_events SET event_type = '{to}'
              WHERE event_type = '{from}' AND stream_id = '{}'",
             task(1)
         )

@@ -482,7 +482,7 @@ async fn only_the_owner_deletes() {
 
     // Neither the setting, nor the right to delete, nor functions of its own open the log.
     let grant = format!(
-        "GRANT DELETE ON workflow_events TO {role};
+        "GRANT DELETE ON stored_events TO {role};
          CREATE SCHEMA evil AUTHORIZATION {role};"
     );
     raw_sql(AssertSqlSafe(grant)).execute(pool).await.unwrap();
@@ -493,16 +493,15 @@ async fn only_the_owner_deletes() {
         SET search_path = evil, pg_catalog, public;
         SET glyph.retention = 'on'";
     raw_sql(evil).execute(&mut own).await.unwrap();
-    let error = raw_sql("DELETE FROM public.workflow_events")
+    let error = raw_sql("DELETE FROM public.stored_events")
         .execute(&mut own)
         .await;
     let error = error.unwrap_err().to_string();
     assert!(error.contains("append-only: DELETE refused"), "{error}");
     // The owner needs the setting.
-    let error = raw_sql("DELETE FROM workflow_events").execute(pool).await;
+    let error = raw_sql("DELETE FROM stored_events").execute(pool).await;
     assert!(error.unwrap_err().to_string().contains("append-only"));
-    let error =
-        raw_sql("BEGIN; SET LOCAL glyph.retention = 'on'; TRUNCATE workflow_events; COMMIT");
+    let error = raw_sql("BEGIN; SET LOCAL glyph.retention = 'on'; TRUNCATE stored_events; COMMIT");
     assert!(
         error
             .execute(pool)

@@ -1,6 +1,9 @@
 //! The inbox, for operators.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
+use serde_json::Value;
 
 use super::{
     super::{
@@ -12,13 +15,26 @@ use super::{
 use crate::ids::CommandId;
 
 /// The columns of a row of the inbox, with its JSON as text.
+/// The output of a task is stored once, in the event that ended it (see [`without_output`]).
 macro_rules! command_columns {
     () => {
-        "command_id, task_id, type, outcome, reason, detail, result::text AS result, content_hash, \
-         payload::text AS payload, decided_at"
+        "command_id, task_id, type, outcome, reason, detail,
+         (CASE WHEN task_id IS NOT NULL AND result ->> 'status' = 'completed' AND NOT result ? 'output'
+               THEN result || jsonb_build_object('output', (
+                   SELECT e.event_data -> 'output' FROM stored_events e
+                   WHERE e.stream_id = task_id AND e.event_type = 'workflow_completed'
+                   ORDER BY e.version DESC LIMIT 1))
+               ELSE result END)::text AS result,
+         content_hash, payload::text AS payload, decided_at"
     };
 }
 pub(super) use command_columns;
+
+/// The result of a command of a task, as it is stored: its output is that of the task.
+pub(super) fn without_output(result: &Value) -> BTreeMap<&String, &Value> {
+    let fields = result.as_object().into_iter().flatten();
+    fields.filter(|(name, _)| *name != "output").collect()
+}
 
 pub(super) const COMMAND: &str = concat!(
     "SELECT ",

@@ -32,7 +32,7 @@ const FAULT: &str = "
     FROM annotator_models, log WHERE entry > ends
     UNION ALL
     SELECT format('the log holds batch %s, and its order ends at %s', newest, ordered)
-    FROM (SELECT (SELECT max(batch) FROM workflow_events) AS newest,
+    FROM (SELECT (SELECT max(batch) FROM stored_events) AS newest,
                  (SELECT max(batch) FROM log_batches) AS ordered) AS batches
     WHERE newest > coalesce(ordered, 0)
     UNION ALL
@@ -62,9 +62,9 @@ const RENEW: &str = "UPDATE deployment SET log_id = gen_random_uuid() RETURNING 
 
 const SEQUENCES: [&str; 4] = [
     "SELECT setval(pg_get_serial_sequence('log_batches', 'batch'), greatest(
-         (SELECT max(batch) FROM log_batches), (SELECT max(batch) FROM workflow_events), 1))",
+         (SELECT max(batch) FROM log_batches), (SELECT max(batch) FROM stored_events), 1))",
     "SELECT setval('log_positions', greatest(
-         (SELECT max(position) FROM workflow_events), (SELECT max(position) FROM log_messages), 1))",
+         (SELECT max(position) FROM stored_events), (SELECT max(position) FROM log_messages), 1))",
     "SELECT setval(pg_get_serial_sequence('outbox', 'position'), greatest(
          (SELECT max(position) FROM outbox), nextval(pg_get_serial_sequence('outbox', 'position'))))",
     "SELECT setval(pg_get_serial_sequence('task_counts', 'id'), greatest(
@@ -93,7 +93,7 @@ const STOP_JOBS: &str = "
 
 /// A restored table has no statistics.
 const ANALYZE: &str = "
-    ANALYZE workflow_events, log_entries, log_batches, log_messages, tasks, commands, outbox, timers,
+    ANALYZE stored_events, log_entries, log_batches, log_messages, tasks, commands, outbox, timers,
         workflow_snapshots, projection_rows";
 
 #[async_trait]

@@ -108,9 +108,7 @@ fn of_code(code: &str, constraint: Option<&str>) -> Meaning {
         // one.
         ("23505", _) if constraint == Some("commands_pkey") => Meaning::Hindered(Conflict),
         // A head moves together with its events, so this duplicate key can only be a bug.
-        ("23505", _) if constraint == Some("workflow_events_pkey") => {
-            Meaning::Hindered(Unexplained)
-        }
+        ("23505", _) if constraint == Some("stored_events_pkey") => Meaning::Hindered(Unexplained),
         // Statement timeout (or a cancelled statement), idle in a transaction, too long in one.
         ("57014" | "25P03" | "25P04", _) => Meaning::Hindered(TooSlow),
         ("53200", _) => Meaning::Hindered(TooBig),
@@ -198,7 +196,7 @@ mod tests {
         let duplicate = |constraint| of_code("23505", Some(constraint));
         assert_eq!(duplicate("commands_pkey"), Meaning::Hindered(Conflict));
         assert_eq!(
-            duplicate("workflow_events_pkey"),
+            duplicate("stored_events_pkey"),
             Meaning::Hindered(Unexplained)
         );
         assert_eq!(duplicate("outbox_message_id_key"), Meaning::Data);

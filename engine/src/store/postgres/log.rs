@@ -31,7 +31,7 @@ macro_rules! events_of_log {
         FROM (SELECT entry, batch FROM log_entries
               WHERE has_events AND entry >= $1 ORDER BY entry, batch OFFSET 0) l
         CROSS JOIN LATERAL (
-            SELECT * FROM workflow_events
+            SELECT * FROM stored_events
             WHERE batch = l.batch AND position > CASE WHEN l.entry = $1 THEN $2 ELSE -1 END
             ORDER BY position OFFSET 0) e
         ORDER BY l.entry, e.position LIMIT $3
@@ -47,11 +47,11 @@ const LOG: &str = concat!(
     event_columns!("e"),
     ", e.entry, e.position,
            coalesce(t.workflow, (
-               SELECT first.event_data ->> 'workflow' FROM workflow_events first
+               SELECT first.event_data ->> 'workflow' FROM stored_events first
                WHERE first.stream_id = e.stream_id AND first.version = 1
            )) AS workflow,
            coalesce(t.started_at, (
-               SELECT first.occurred_at FROM workflow_events first
+               SELECT first.occurred_at FROM stored_events first
                WHERE first.stream_id = e.stream_id AND first.version = 1
            )) AS started_at
     FROM ",
@@ -65,12 +65,13 @@ const LOG: &str = concat!(
 const PAGE: &str = concat!(
     "
     SELECT page.entry, page.position, page.stream_id, page.version, page.event_id, page.event_type,
-           page.metadata::text AS metadata, page.occurred_at, page.workflow,
+           page.occurred_at, page.command_id, page.correlation_id, page.traceparent, page.actor,
+           page.schema_version, page.gold, page.workflow,
            CASE WHEN page.workflow = $4 THEN page.event_data::text END AS event_data
     FROM (
         SELECT e.*, CASE WHEN e.event_type = ANY($5) THEN coalesce(
             (SELECT t.workflow FROM tasks t WHERE t.task_id = e.stream_id),
-            (SELECT first.event_data ->> 'workflow' FROM workflow_events first
+            (SELECT first.event_data ->> 'workflow' FROM stored_events first
              WHERE first.stream_id = e.stream_id AND first.version = 1)
         ) END AS workflow
         FROM ",

@@ -151,13 +151,14 @@ const EVENTS_OF: &str = concat!(
         SELECT ",
     event_columns!("e"),
     "
-        FROM workflow_events e
+        FROM stored_events e
         WHERE e.stream_id = w.task_id AND e.version BETWEEN w.first AND w.last
         UNION ALL
         SELECT e.stream_id, e.version, e.event_id, e.event_type,
                (e.event_data - '{input,labels,expected,context}'::text[])::text,
-               e.metadata::text, e.occurred_at
-        FROM workflow_events e
+               e.occurred_at, e.command_id, e.correlation_id, e.traceparent, e.actor,
+               e.schema_version, e.gold
+        FROM stored_events e
         WHERE e.stream_id = w.task_id AND e.version < w.first AND e.event_type = ANY ($4)
     ) found"
 );

@@ -64,7 +64,7 @@ const MORE: &str = "
     SELECT EXISTS (SELECT FROM log_entries WHERE has_events AND entry > $1)
         OR EXISTS (
             SELECT FROM log_entries l CROSS JOIN LATERAL (
-                SELECT FROM workflow_events e
+                SELECT FROM stored_events e
                 WHERE e.batch = l.batch AND e.position > $2 ORDER BY e.position LIMIT 1) e
             WHERE l.entry = $1)";
 
@@ -76,7 +76,7 @@ const LAGS: &str = "
         FROM log_entries l JOIN log_batches b ON b.batch = l.batch
         WHERE l.has_events AND l.entry >= p.entry
           AND (l.entry > p.entry OR EXISTS (
-              SELECT FROM workflow_events e
+              SELECT FROM stored_events e
               WHERE e.batch = l.batch AND e.position > p.position))
         ORDER BY l.entry LIMIT 1
     ), 0)::float8 FROM projections p";

@@ -25,11 +25,11 @@ use crate::{ids::TaskId, limits::PAGE_MAX, state::Slots};
 /// A skip scan: one index step for each stream, however many events it has.
 const STREAM_IDS: &str = "
     WITH RECURSIVE ids AS (
-        (SELECT stream_id FROM workflow_events
+        (SELECT stream_id FROM stored_events
          WHERE $1::uuid IS NULL OR stream_id > $1 ORDER BY stream_id LIMIT 1)
         UNION ALL
         SELECT next.stream_id FROM ids CROSS JOIN LATERAL (
-            SELECT stream_id FROM workflow_events
+            SELECT stream_id FROM stored_events
             WHERE stream_id > ids.stream_id ORDER BY stream_id LIMIT 1
         ) next
     )
@@ -43,7 +43,7 @@ const LOCK: &str = concat!(
     " FROM tasks WHERE task_id = $1 FOR UPDATE"
 );
 
-const LAST: &str = "SELECT coalesce(max(version), 0) FROM workflow_events WHERE stream_id = $1";
+const LAST: &str = "SELECT coalesce(max(version), 0) FROM stored_events WHERE stream_id = $1";
 
 const SET_TASK: &str = "
     UPDATE tasks

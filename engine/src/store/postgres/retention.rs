@@ -18,7 +18,7 @@ use super::{
         rows::{self, Columns},
     },
     PgEventStore,
-    commands::command_columns,
+    commands::{command_columns, without_output},
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
     error::classify,
     query::{PgQuery, begin, commit_repeatable, execute, fetch, fetch_optional, nth},
@@ -30,7 +30,7 @@ use crate::{ids::TaskId, state::TaskStatus};
 /// The account, if it may not act as the owner of the log.
 const NOT_OWNER: &str = "
     SELECT current_user::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = current_schema() AND c.relname = 'workflow_events'
+    WHERE n.nspname = current_schema() AND c.relname = 'stored_events'
       AND NOT pg_has_role(current_user, c.relowner, 'USAGE')";
 
 /// Pages of leftovers: the next rows by id, and what of them is of no further use. A task whose rows
@@ -124,7 +124,7 @@ const COMMANDS: &str = concat!(
     "
     FROM commands
     WHERE task_id = $1 AND command_id IN (
-        SELECT (metadata ->> 'command_id')::uuid FROM workflow_events WHERE stream_id = $1)
+        SELECT command_id FROM stored_events WHERE stream_id = $1)
     UNION
     SELECT ",
     command_columns!(),
@@ -154,7 +154,7 @@ const SET_ARCHIVED: &str = "UPDATE tasks SET status = 'archived' WHERE task_id =
 const OPEN_THE_LOG: &str = "SET LOCAL glyph.retention = 'on'";
 
 const DELETE_EVENTS: &str = "
-    DELETE FROM workflow_events e USING unnest($1::uuid[], $2::bigint[]) AS g (stream_id, version)
+    DELETE FROM stored_events e USING unnest($1::uuid[], $2::bigint[]) AS g (stream_id, version)
     WHERE e.stream_id = g.stream_id AND e.version = g.version";
 
 const DELETE_COMMANDS: &str = "
@@ -169,16 +169,23 @@ const DELETE_DRAFTS: &str = "DELETE FROM drafts WHERE task_id = ANY ($1)";
 const HEAD: &str = "SELECT version, status FROM tasks WHERE task_id = $1 FOR UPDATE";
 
 const PLACES: &str =
-    "SELECT version, event_id, batch, position FROM workflow_events WHERE stream_id = $1";
+    "SELECT version, event_id, batch, position FROM stored_events WHERE stream_id = $1";
 
 const PUT_EVENTS: &str = "
-    INSERT INTO workflow_events
-        (stream_id, version, event_id, event_type, event_data, metadata, occurred_at, position, batch)
-    SELECT $1, e.version, e.event_id, e.event_type, e.event_data::jsonb, e.metadata::jsonb,
-           e.occurred_at, e.position, e.batch
-    FROM unnest($2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
-                $8::bigint[], $9::bigint[])
-         AS e (version, event_id, event_type, event_data, metadata, occurred_at, position, batch)
+    INSERT INTO stored_events
+        (stream_id, version, event_id, event_type, event_data, occurred_at, position, batch,
+         command_id, correlation_id, traceparent, actor, schema_version, gold)
+    SELECT $1, e.version, e.event_id, e.event_type, e.event_data::jsonb, e.occurred_at, e.position,
+           e.batch, (e.metadata ->> 'command_id')::uuid,
+           nullif(e.metadata ->> 'correlation_id', e.metadata ->> 'command_id'),
+           e.metadata ->> 'traceparent', e.metadata ->> 'actor',
+           (e.metadata ->> 'schema_version')::int, coalesce((e.metadata ->> 'gold')::boolean, false)
+    FROM (
+        SELECT version, event_id, event_type, event_data, metadata::jsonb, occurred_at, position, batch
+        FROM unnest($2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
+                    $8::bigint[], $9::bigint[])
+             AS e (version, event_id, event_type, event_data, metadata, occurred_at, position, batch)
+    ) e
     ON CONFLICT (stream_id, version) DO NOTHING";
 
 const PUT_COMMANDS: &str = "
@@ -424,7 +431,10 @@ fn put_commands(whole: &WholeTask) -> Result<PgQuery, EventStoreError> {
             one.outcome.columns().detail.map(str::to_owned)
         }))
         .bind(try_column(commands, |one| {
-            json(one.outcome.columns().result)
+            let result = one.outcome.columns().result;
+            result
+                .map(|result| to_json(&without_output(result)))
+                .transpose()
         })?)
         .bind(column(commands, |one| {
             one.hash().unwrap_or_default().to_vec()

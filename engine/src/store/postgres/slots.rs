@@ -80,7 +80,7 @@ const CLAIM_COUNTS: &str = "
 const SEEN: &str = "
     SELECT DISTINCT newest.event_data ->> 'step_id' AS step_id, role.name AS role
     FROM (
-        SELECT stream_id, event_type, event_data FROM workflow_events
+        SELECT stream_id, event_type, event_data FROM stored_events
         ORDER BY batch DESC, position DESC LIMIT $2
     ) newest
     JOIN tasks t ON t.task_id = newest.stream_id AND t.workflow = $1
@@ -91,7 +91,7 @@ const SEEN: &str = "
 
 /// Whether the log has more events than that.
 const BEYOND: &str =
-    "SELECT 1 FROM workflow_events ORDER BY batch DESC, position DESC OFFSET $1 LIMIT 1";
+    "SELECT 1 FROM stored_events ORDER BY batch DESC, position DESC OFFSET $1 LIMIT 1";
 
 const OPEN_OF_TASK: &str = concat!(
     "SELECT ",

@@ -32,9 +32,19 @@ macro_rules! event_columns {
             $of,
             ".event_data::text AS event_data, ",
             $of,
-            ".metadata::text AS metadata, ",
+            ".occurred_at, ",
             $of,
-            ".occurred_at"
+            ".command_id, ",
+            $of,
+            ".correlation_id, ",
+            $of,
+            ".traceparent, ",
+            $of,
+            ".actor, ",
+            $of,
+            ".schema_version, ",
+            $of,
+            ".gold"
         )
     };
 }
@@ -57,8 +67,9 @@ const STREAMS: &str = concat!(
         LEFT JOIN archived_tasks a ON a.task_id = w.task_id
     )
     SELECT w.task_id AS stream_id, w.version, NULL::uuid AS event_id, NULL AS event_type,
-           NULL AS event_data, NULL AS metadata, NULL::timestamptz AS occurred_at, w.checksum,
-           w.state, w.archived_at
+           NULL AS event_data, NULL::timestamptz AS occurred_at, NULL::uuid AS command_id,
+           NULL AS correlation_id, NULL AS traceparent, NULL AS actor, NULL::int AS schema_version,
+           NULL::boolean AS gold, w.checksum, w.state, w.archived_at
     FROM wanted w WHERE w.state IS NOT NULL
     UNION ALL
     SELECT * FROM (
@@ -66,7 +77,7 @@ const STREAMS: &str = concat!(
     event_columns!("e"),
     ", NULL::bytea, NULL, NULL::timestamptz
         FROM wanted w
-        JOIN workflow_events e
+        JOIN stored_events e
           ON e.stream_id = w.task_id
          AND e.version > CASE WHEN w.archived_at IS NULL
                               THEN greatest(w.claimed, coalesce(w.version, 0)) ELSE 0 END
@@ -78,7 +89,7 @@ const EVENTS: &str = concat!(
     "SELECT ",
     event_columns!("e"),
     "
-    FROM workflow_events e WHERE e.stream_id = $1 AND e.version > $2 ORDER BY e.version LIMIT $3"
+    FROM stored_events e WHERE e.stream_id = $1 AND e.version > $2 ORDER BY e.version LIMIT $3"
 );
 
 /// Streams to read, each after a version.

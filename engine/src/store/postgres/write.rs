@@ -10,8 +10,9 @@ use super::{
     super::{
         CommandRecord, Draft, EventStoreError, NewMessage, OUTBOX_LEASE, OutboxMessage,
         PublisherId, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite, Timer,
-        outbox::NewRow,
+        outbox::NewRow, rows::own_correlation,
     },
+    commands::without_output,
     heads::{Heads, all_inserted, not_moved},
     outbox::SharedText,
     query::{execute, fetch_one, nth},
@@ -64,14 +65,18 @@ const WRITE: &str = "
         SELECT cardinality($14) > 0 WHERE cardinality($14) > 0 OR cardinality($37) > 0
         RETURNING batch
     ), appended AS (
-        INSERT INTO workflow_events
-            (stream_id, version, event_id, event_type, event_data, metadata, occurred_at, batch)
+        INSERT INTO stored_events
+            (stream_id, version, event_id, event_type, event_data, occurred_at, command_id,
+             correlation_id, traceparent, actor, schema_version, gold, batch)
         SELECT e.stream_id, e.version, e.event_id, e.event_type, e.event_data::jsonb,
-               e.metadata::jsonb, e.occurred_at, batch.batch
+               e.occurred_at, e.command_id, e.correlation_id, e.traceparent, e.actor,
+               e.schema_version, e.gold, batch.batch
         FROM batch CROSS JOIN
-             unnest($14::uuid[], $15::bigint[], $16::uuid[], $17::text[], $18::text[], $19::text[],
-                    $20::timestamptz[])
-             AS e (stream_id, version, event_id, event_type, event_data, metadata, occurred_at)
+             unnest($14::uuid[], $15::bigint[], $16::uuid[], $17::text[], $18::text[],
+                    $19::timestamptz[], $20::uuid[], $43::text[], $44::text[], $45::text[],
+                    $46::int[], $47::boolean[])
+             AS e (stream_id, version, event_id, event_type, event_data, occurred_at, command_id,
+                   correlation_id, traceparent, actor, schema_version, gold)
     ), decided AS (
         INSERT INTO commands
             (command_id, task_id, type, outcome, reason, detail, result, content_hash, payload,
@@ -215,8 +220,8 @@ pub(super) async fn write(
         .bind(events.event_ids)
         .bind(events.types)
         .bind(events.data)
-        .bind(events.metadata)
         .bind(events.occurred_at)
+        .bind(events.command_ids)
         .bind(commands.ids)
         .bind(commands.task_ids)
         .bind(commands.types)
@@ -238,7 +243,12 @@ pub(super) async fn write(
         .bind(&messages.said.keys)
         .bind(&messages.said.types)
         .bind(&messages.said.bodies)
-        .bind(OUTBOX_LEASE.as_secs_f64());
+        .bind(OUTBOX_LEASE.as_secs_f64())
+        .bind(events.correlation_ids)
+        .bind(events.traceparents)
+        .bind(events.actors)
+        .bind(events.schema_versions)
+        .bind(events.gold);
     let (moved, positions): (i64, Option<Vec<i64>>) =
         fetch_one(conn, query, |row| Ok((nth(row, 0)?, nth(row, 1)?))).await?;
     if usize::try_from(moved) != Ok(expected.len()) {
@@ -329,8 +339,13 @@ struct Events {
     event_ids: Vec<Uuid>,
     types: Vec<&'static str>,
     data: Vec<String>,
-    metadata: Vec<String>,
     occurred_at: Vec<DateTime<Utc>>,
+    command_ids: Vec<Uuid>,
+    correlation_ids: Vec<Option<String>>,
+    traceparents: Vec<Option<String>>,
+    actors: Vec<Option<String>>,
+    schema_versions: Vec<i32>,
+    gold: Vec<bool>,
 }
 
 impl Events {
@@ -340,8 +355,15 @@ impl Events {
         self.event_ids.push(event.event_id);
         self.types.push(event.event.event_type());
         self.data.push(event_data(&event.event)?);
-        self.metadata.push(to_json(&event.metadata)?);
         self.occurred_at.push(event.occurred_at);
+        let cause = &event.metadata;
+        self.command_ids.push(cause.command_id.0);
+        self.correlation_ids
+            .push(own_correlation(cause).map(str::to_owned));
+        self.traceparents.push(cause.traceparent.clone());
+        self.actors.push(cause.actor.clone());
+        self.schema_versions.push(cause.schema_version.into());
+        self.gold.push(cause.gold);
         Ok(())
     }
 }
@@ -369,7 +391,11 @@ impl Commands {
         self.outcomes.push(outcome.outcome);
         self.reasons.push(outcome.reason.map(str::to_owned));
         self.details.push(outcome.detail.map(str::to_owned));
-        self.results.push(outcome.result.map(to_json).transpose()?);
+        let result = outcome.result.map(|result| match command.task_id {
+            Some(_) => to_json(&without_output(result)),
+            None => to_json(result),
+        });
+        self.results.push(result.transpose()?);
         self.hashes.push(command.content_hash.to_vec());
         self.payloads
             .push(command.payload.as_ref().map(to_json).transpose()?);

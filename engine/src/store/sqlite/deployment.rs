@@ -18,12 +18,12 @@ const LOG: &str = "SELECT log_id FROM deployment";
 const FAULT: &str = "
     SELECT 'the projection `' || name || '` has read to event ' || position
            || ', and the log ends at ' || ends
-    FROM projections, (SELECT COALESCE(MAX(position), 0) AS ends FROM workflow_events)
+    FROM projections, (SELECT COALESCE(MAX(position), 0) AS ends FROM stored_events)
     WHERE position > ends
     UNION ALL
     SELECT 'an annotator model of `' || workflow || '` has read to event ' || position
            || ', and the log ends at ' || ends
-    FROM annotator_models, (SELECT COALESCE(MAX(position), 0) AS ends FROM workflow_events)
+    FROM annotator_models, (SELECT COALESCE(MAX(position), 0) AS ends FROM stored_events)
     WHERE position > ends
     LIMIT 1";
 
@@ -34,7 +34,7 @@ const RENEW: &str = "UPDATE deployment SET log_id = ?1";
 
 const RESET: &str = "
     DELETE FROM projections
-    WHERE position > (SELECT COALESCE(MAX(position), 0) FROM workflow_events)";
+    WHERE position > (SELECT COALESCE(MAX(position), 0) FROM stored_events)";
 
 /// A projection without a checkpoint begins anew.
 const RESET_ROWS: &str = "
@@ -42,7 +42,7 @@ const RESET_ROWS: &str = "
 
 const FORGET: &str = "
     DELETE FROM annotator_models
-    WHERE position > (SELECT COALESCE(MAX(position), 0) FROM workflow_events)";
+    WHERE position > (SELECT COALESCE(MAX(position), 0) FROM stored_events)";
 
 const FREE_MESSAGES: &str =
     "UPDATE outbox SET owner = NULL, leased_until = NULL WHERE owner IS NOT NULL";

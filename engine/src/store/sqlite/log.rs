@@ -20,17 +20,18 @@ use super::{
 /// The workflow and the start time are in the head of the stream; if the head is lost, they come
 /// from its first event.
 const LOG: &str = "
-    SELECT e.position, e.stream_id, e.version, e.event_id, e.event_type, e.event_data, e.metadata,
-           e.occurred_at,
+    SELECT e.position, e.stream_id, e.version, e.event_id, e.event_type, e.event_data,
+           e.occurred_at, e.command_id, e.correlation_id, e.traceparent, e.actor, e.schema_version,
+           e.gold,
            coalesce(t.workflow, (
-               SELECT first.event_data ->> 'workflow' FROM workflow_events AS first
+               SELECT first.event_data ->> 'workflow' FROM stored_events AS first
                WHERE first.stream_id = e.stream_id AND first.version = 1
            )) AS workflow,
            coalesce(t.started_at, (
-               SELECT first.occurred_at FROM workflow_events AS first
+               SELECT first.occurred_at FROM stored_events AS first
                WHERE first.stream_id = e.stream_id AND first.version = 1
            )) AS started_at
-    FROM workflow_events AS e
+    FROM stored_events AS e
     LEFT JOIN tasks AS t ON t.task_id = e.stream_id
     WHERE e.position > ?1
     ORDER BY e.position
@@ -39,15 +40,16 @@ const LOG: &str = "
 /// The next events; for those that do not match, only the position is returned.
 const PAGE: &str = "
     SELECT page.position, page.stream_id, page.version, page.event_id, page.event_type,
-           page.metadata, page.occurred_at, page.workflow,
+           page.occurred_at, page.command_id, page.correlation_id, page.traceparent, page.actor,
+           page.schema_version, page.gold, page.workflow,
            CASE WHEN page.workflow = ?3 THEN page.event_data END AS event_data
     FROM (
         SELECT e.*, CASE WHEN e.event_type IN (SELECT value FROM json_each(?4)) THEN coalesce(
             (SELECT workflow FROM tasks WHERE task_id = e.stream_id),
-            (SELECT first.event_data ->> 'workflow' FROM workflow_events AS first
+            (SELECT first.event_data ->> 'workflow' FROM stored_events AS first
              WHERE first.stream_id = e.stream_id AND first.version = 1)
         ) END AS workflow
-        FROM workflow_events AS e
+        FROM stored_events AS e
         WHERE e.position > ?1
         ORDER BY e.position
         LIMIT ?2
@@ -69,7 +71,7 @@ const POSITION: &str = "SELECT position FROM annotator_models WHERE model = ?1";
 const FORGET: &str = "DELETE FROM annotator_models";
 
 const END: &str = "
-    SELECT (SELECT COALESCE(MAX(position), 0) FROM workflow_events),
+    SELECT (SELECT COALESCE(MAX(position), 0) FROM stored_events),
            (SELECT COALESCE(MAX(position), 0) FROM log_messages)";
 
 /// A message comes after the last event before it, so its place is that event's entry.

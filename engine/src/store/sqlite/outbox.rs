@@ -22,7 +22,7 @@ use crate::ids::TaskId;
 /// Returns those that were not in the log.
 const SAY: &str = "
     INSERT INTO log_messages (after_event, message_id, task_id, routing_key, message_type, body)
-    SELECT (SELECT COALESCE(MAX(position), 0) FROM workflow_events),
+    SELECT (SELECT COALESCE(MAX(position), 0) FROM stored_events),
            value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4
     FROM json_each(?1) WHERE true ORDER BY key
     ON CONFLICT (message_id) DO NOTHING
@@ -101,16 +101,18 @@ const SKIP_FIRST: &str = "
 /// Of the events before a range, only what messages name: an input may be large.
 const EVENTS_OF: &str = "
     SELECT r.key + 1 AS n, e.stream_id, e.version, e.event_id, e.event_type, e.event_data,
-           e.metadata, e.occurred_at
+           e.occurred_at, e.command_id, e.correlation_id, e.traceparent, e.actor, e.schema_version,
+           e.gold
     FROM json_each(?1) AS r
-    CROSS JOIN workflow_events AS e
+    CROSS JOIN stored_events AS e
         ON e.stream_id = r.value ->> 0 AND e.version BETWEEN r.value ->> 1 AND r.value ->> 2
     UNION ALL
     SELECT r.key + 1, e.stream_id, e.version, e.event_id, e.event_type,
            json_remove(e.event_data, '$.input', '$.labels', '$.expected', '$.context'),
-           e.metadata, e.occurred_at
+           e.occurred_at, e.command_id, e.correlation_id, e.traceparent, e.actor, e.schema_version,
+           e.gold
     FROM json_each(?1) AS r
-    CROSS JOIN workflow_events AS e
+    CROSS JOIN stored_events AS e
         ON e.stream_id = r.value ->> 0 AND e.version < r.value ->> 1
     WHERE e.event_type IN (SELECT value FROM json_each(?2))";
 

@@ -24,13 +24,13 @@ use super::{
 
 const CHECKPOINT: &str = "SELECT position FROM projections WHERE name = ?1";
 
-const LAST: &str = "SELECT COALESCE(MAX(position), 0) FROM workflow_events";
+const LAST: &str = "SELECT COALESCE(MAX(position), 0) FROM stored_events";
 
 const ROWS: &str = "SELECT key, value FROM projection_rows WHERE projection = ?1";
 
 const LAGS: &str = "
     SELECT p.name, (
-        SELECT e.occurred_at FROM workflow_events AS e
+        SELECT e.occurred_at FROM stored_events AS e
         WHERE e.position > p.position ORDER BY e.position LIMIT 1
     ) AS oldest FROM projections AS p";
 

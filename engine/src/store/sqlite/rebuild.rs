@@ -17,12 +17,12 @@ use super::{
 use crate::{ids::TaskId, state::Slots};
 
 const STREAM_IDS: &str = "
-    SELECT stream_id FROM workflow_events
+    SELECT stream_id FROM stored_events
     WHERE version = 1 AND (?1 IS NULL OR stream_id > ?1)
     ORDER BY stream_id
     LIMIT ?2";
 
-const LOGGED: &str = "SELECT COALESCE(MAX(version), 0) FROM workflow_events WHERE stream_id = ?1";
+const LOGGED: &str = "SELECT COALESCE(MAX(version), 0) FROM stored_events WHERE stream_id = ?1";
 const TASK: &str = "SELECT * FROM tasks WHERE task_id = ?1";
 const SNAPSHOTS: &str = "
     SELECT version, schema_version, state, checksum FROM workflow_snapshots
@@ -122,7 +122,7 @@ impl Rebuild for SqliteEventStore {
             .bind(after.map(|task| task.0.hyphenated()))
             .bind(i64::from(limit));
         self.fetch(query, |row| {
-            Columns::of("workflow_events", row).task("stream_id")
+            Columns::of("stored_events", row).task("stream_id")
         })
         .await
     }

@@ -115,7 +115,7 @@ const EVENTS: &str = "
 const COMMANDS: &str = "
     SELECT * FROM commands
     WHERE command_id IN (
-        SELECT metadata ->> 'command_id' FROM workflow_events WHERE stream_id = ?1)
+        SELECT command_id FROM stored_events WHERE stream_id = ?1)
       AND task_id = ?1
     UNION
     SELECT * FROM commands WHERE task_id = ?1 AND outcome = 'rejected'
@@ -132,9 +132,9 @@ const SET_ARCHIVED: &str = "
     UPDATE tasks SET status = 'archived' WHERE task_id IN (SELECT value FROM json_each(?1))";
 
 const DELETE_EVENTS: &str = "
-    DELETE FROM workflow_events WHERE position IN (
+    DELETE FROM stored_events WHERE position IN (
         SELECT e.position FROM json_each(?1) AS g
-        CROSS JOIN workflow_events AS e
+        CROSS JOIN stored_events AS e
             ON e.stream_id = g.value ->> 0 AND e.version = g.value ->> 1)";
 
 const DELETE_COMMANDS: &str = "
@@ -149,13 +149,17 @@ const DELETE_DRAFTS: &str = "DELETE FROM drafts WHERE task_id IN (SELECT value F
 
 const HEAD: &str = "SELECT version, status FROM tasks WHERE task_id = ?1";
 const PLACES: &str =
-    "SELECT version, event_id, 0 AS batch, position FROM workflow_events WHERE stream_id = ?1";
+    "SELECT version, event_id, 0 AS batch, position FROM stored_events WHERE stream_id = ?1";
 
 const PUT_EVENTS: &str = "
-    INSERT INTO workflow_events
-        (position, stream_id, version, event_id, event_type, event_data, metadata, occurred_at)
-    SELECT value ->> 0, ?2, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-           value ->> 6
+    INSERT INTO stored_events
+        (position, stream_id, version, event_id, event_type, event_data, occurred_at, command_id,
+         correlation_id, traceparent, actor, schema_version, gold)
+    SELECT value ->> 0, ?2, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 6,
+           value ->> '$[5].command_id',
+           nullif(value ->> '$[5].correlation_id', value ->> '$[5].command_id'),
+           value ->> '$[5].traceparent', value ->> '$[5].actor', value ->> '$[5].schema_version',
+           coalesce(value ->> '$[5].gold', 0)
     FROM json_each(?1) WHERE true ORDER BY key
     ON CONFLICT DO NOTHING";
 
@@ -394,7 +398,7 @@ fn events(whole: &WholeTask) -> Result<String, EventStoreError> {
             one.event_id,
             &one.event_type,
             one.event_data.get(),
-            one.metadata.get(),
+            &one.metadata,
             micros(one.occurred_at),
         )
     });

@@ -55,7 +55,7 @@ const CLAIM_COUNTS: &str = "
 const SEEN: &str = "
     SELECT DISTINCT newest.event_data ->> 'step_id' AS step_id, role.value AS role
     FROM (
-        SELECT stream_id, event_type, event_data FROM workflow_events
+        SELECT stream_id, event_type, event_data FROM stored_events
         ORDER BY position DESC LIMIT ?2
     ) AS newest
     JOIN tasks AS t ON t.task_id = newest.stream_id AND t.workflow = ?1
@@ -65,7 +65,7 @@ const SEEN: &str = "
     WHERE newest.event_type IN ('task_assigned', 'annotation_submitted')";
 
 /// Whether the log has more events than that.
-const BEYOND: &str = "SELECT 1 FROM workflow_events ORDER BY position DESC LIMIT 1 OFFSET ?1";
+const BEYOND: &str = "SELECT 1 FROM stored_events ORDER BY position DESC LIMIT 1 OFFSET ?1";
 
 const COUNT_CLAIMS: &str = "SELECT COUNT(*) FROM claims WHERE user_id = ?1";
 const OPEN_OF_TASK: &str = "SELECT * FROM slots WHERE task_id = ?1 ORDER BY step_id";

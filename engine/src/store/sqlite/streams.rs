@@ -28,14 +28,14 @@ const ARCHIVED: &str = "
     FROM json_each(?1) AS r CROSS JOIN archived_tasks AS a ON a.task_id = r.value";
 
 const TAILS: &str = "
-    SELECT e.stream_id, e.version, e.event_id, e.event_type, e.event_data, e.metadata, e.occurred_at
+    SELECT e.*
     FROM json_each(?1) AS r
-    CROSS JOIN workflow_events AS e ON e.stream_id = r.value ->> 0 AND e.version > r.value ->> 1
+    CROSS JOIN stored_events AS e ON e.stream_id = r.value ->> 0 AND e.version > r.value ->> 1
     ORDER BY e.stream_id, e.version";
 
 const STREAM: &str = "
-    SELECT stream_id, version, event_id, event_type, event_data, metadata, occurred_at
-    FROM workflow_events
+    SELECT *
+    FROM stored_events
     WHERE stream_id = ?1 AND version > ?2
     ORDER BY version
     LIMIT ?3";

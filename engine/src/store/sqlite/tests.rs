@@ -390,8 +390,8 @@ async fn the_log_and_revisions_cannot_be_changed() {
     assert_eq!(id, revision_id(&config.id, 1).0);
     let mut tx = store.begin().await.unwrap();
     for sql in [
-        "UPDATE workflow_events SET version = 2",
-        "DELETE FROM workflow_events",
+        "UPDATE stored_events SET version = 2",
+        "DELETE FROM stored_events",
         "UPDATE workflows SET config = '{}'",
     ] {
         assert!(sqlx::query(sql).execute(&mut *tx).await.is_err(), "{sql}");

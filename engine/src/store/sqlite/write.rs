@@ -3,14 +3,17 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use sqlx::{SqliteConnection, error::DatabaseError};
 use uuid::Uuid;
 
 use super::{
     super::{
         CommandRecord, Draft, EventStoreError, OUTBOX_LEASE, OutboxMessage, PublisherId,
-        SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite, Timer, outbox::NewRow,
-        rows::checksum, workflows::hex,
+        SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite, Timer,
+        outbox::NewRow,
+        rows::{checksum, own_correlation},
+        workflows::hex,
     },
     heads::Head,
     outbox::say,
@@ -21,9 +24,11 @@ use super::{
 use crate::{events::StoredEvent, ids::TaskId};
 
 const EVENTS: &str = "
-    INSERT INTO workflow_events
-        (stream_id, version, event_id, event_type, event_data, metadata, occurred_at)
-    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6
+    INSERT INTO stored_events
+        (stream_id, version, event_id, event_type, event_data, occurred_at, command_id,
+         correlation_id, traceparent, actor, schema_version, gold)
+    SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+           value ->> 6, value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11
     FROM json_each(?1) ORDER BY key";
 
 const TASKS: &str = "
@@ -52,7 +57,7 @@ const OUTBOX: &str = "
         (task_id, from_version, to_version, message_id, bytes, created_at, owner, leased_until)
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3,
            coalesce(value ->> 4, (
-               SELECT sum(octet_length(e.event_data)) FROM workflow_events AS e
+               SELECT sum(octet_length(e.event_data)) FROM stored_events AS e
                WHERE e.stream_id = value ->> 0
                  AND e.version BETWEEN value ->> 1 AND value ->> 2), 0),
            ?2, iif(value ->> 5, ?3, NULL), iif(value ->> 5, ?4, NULL)
@@ -155,26 +160,31 @@ fn twice(error: EventStoreError, write: &TaskWrite) -> EventStoreError {
     }
 }
 
+/// The columns of an event.
+fn event(event: &StoredEvent) -> Result<impl Serialize, EventStoreError> {
+    let cause = &event.metadata;
+    Ok((
+        event.task_id,
+        integer(event.version),
+        event.event_id,
+        event.event.event_type(),
+        event_data(&event.event)?,
+        micros(event.occurred_at),
+        cause.command_id,
+        own_correlation(cause).map(plain).transpose()?,
+        cause.traceparent.as_deref().map(plain).transpose()?,
+        cause.actor.as_deref().map(plain).transpose()?,
+        cause.schema_version,
+        cause.gold,
+    ))
+}
+
 async fn events(
     connection: &mut SqliteConnection,
     writes: &[TaskWrite],
 ) -> Result<(), EventStoreError> {
-    let event = |event: &StoredEvent| {
-        Ok((
-            event.task_id,
-            integer(event.version),
-            event.event_id,
-            event.event.event_type(),
-            event_data(&event.event)?,
-            json(&event.metadata)?,
-            micros(event.occurred_at),
-        ))
-    };
-    let rows = writes
-        .iter()
-        .flat_map(|write| &write.events)
-        .map(event)
-        .collect::<Result<Vec<_>, EventStoreError>>()?;
+    let events = writes.iter().flat_map(|write| &write.events);
+    let rows = events.map(event).collect::<Result<Vec<_>, _>>()?;
     match writes.iter().find(|write| !write.events.is_empty()) {
         Some(first) => write(connection, EVENTS, array(&rows)?)
             .await

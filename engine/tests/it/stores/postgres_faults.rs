@@ -89,7 +89,7 @@ async fn only_content_is_to_blame() {
         let trigger = format!(
             "CREATE OR REPLACE FUNCTION audit() RETURNS trigger LANGUAGE plpgsql AS \
              $$ BEGIN {body}; RETURN NEW; END $$; \
-             CREATE OR REPLACE TRIGGER audit BEFORE INSERT ON workflow_events \
+             CREATE OR REPLACE TRIGGER audit BEFORE INSERT ON stored_events \
              FOR EACH ROW EXECUTE FUNCTION audit()"
         );
         raw_sql(AssertSqlSafe(trigger))

@@ -569,9 +569,9 @@ async fn events_are_neither_changed_nor_deleted() {
     append(&fresh.store, task("one"), None, started("flow", &[])).await;
     let mut conn = fresh.connection().await;
     for sql in [
-        "UPDATE workflow_events SET version = 9",
-        "DELETE FROM workflow_events",
-        "TRUNCATE workflow_events",
+        "UPDATE stored_events SET version = 9",
+        "DELETE FROM stored_events",
+        "TRUNCATE stored_events",
     ] {
         let refused = raw_sql(sql).execute(&mut conn).await.unwrap_err();
         assert!(is_forbidden(&refused), "{sql}: {refused:?}");
@@ -683,8 +683,8 @@ async fn the_runtime_role_suffices() {
     store.fold_task_counts().await.unwrap();
     assert_eq!(store.task_counts().await.unwrap()[&TaskStatus::Running], 1);
     for sql in [
-        "DELETE FROM workflow_events",
-        "UPDATE workflow_events SET version = 9",
+        "DELETE FROM stored_events",
+        "UPDATE stored_events SET version = 9",
         "CREATE TABLE t ()",
     ] {
         let refused = raw_sql(sql).execute(store.pool()).await.unwrap_err();
