@@ -42,6 +42,7 @@ macro_rules! for_each_case {
             known_commands_are_found_under_the_lock;
             tasks_that_have_started_are_counted_up_to_a_number;
             a_command_id_that_comes_twice_is_refused;
+            a_command_that_completed_its_task_is_known_with_the_output;
             what_lies_after_the_held_version_is_read_under_the_lock;
             a_deployment_keeps_its_id;
             a_snapshot_shortens_the_load_and_a_damaged_one_is_replayed;

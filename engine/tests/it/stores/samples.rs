@@ -117,8 +117,10 @@ pub(super) fn write_on(
             metadata: EventMetadata {
                 command_id: command("cause"),
                 correlation_id: "order-66".to_owned(),
-                traceparent: None,
-                actor: None,
+                traceparent: Some(
+                    "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
+                ),
+                actor: Some("cli:ann".to_owned()),
                 schema_version: EVENT_SCHEMA_VERSION,
                 gold: false,
             },

@@ -263,6 +263,40 @@ pub(in crate::stores) async fn tasks_that_have_started_are_counted_up_to_a_numbe
     );
 }
 
+pub(in crate::stores) async fn a_command_that_completed_its_task_is_known_with_the_output(
+    a: &impl Adapter,
+) {
+    let store = a.store();
+    let one = task("one");
+    let batch = open(&*store, &[one], None).await;
+    let output = json!({"result": "positive", "steps": {"annotate": {"value": 1e17}}});
+    let mut events = started("flow", &[]);
+    events.push(WorkflowEvent::WorkflowCompleted {
+        output: output.clone(),
+    });
+    let (mut write, _) = write_on(None, one, batch.now, events);
+    let mut completed = applied("last", Some(one));
+    completed.outcome = RecordedOutcome::Applied {
+        result: json!({"status": "completed", "output": output}),
+    };
+    write.commands = vec![applied("first", Some(one)), completed.clone()];
+    batch.tx.commit(vec![write]).await.unwrap();
+
+    let row = store.command(command("last")).await.unwrap().unwrap();
+    assert_eq!(row.outcome, completed.outcome);
+    let request = OpenRequest {
+        tasks: HashMap::from([(one, 0)]),
+        commands: vec![command("last"), command("first")],
+        ..OpenRequest::default()
+    };
+    let known = store.open(request).await.unwrap().known;
+    assert_eq!(known[&command("last")].outcome, completed.outcome);
+    assert_eq!(
+        known[&command("first")].outcome,
+        applied("first", Some(one)).outcome
+    );
+}
+
 pub(in crate::stores) async fn a_command_id_that_comes_twice_is_refused(a: &impl Adapter) {
     let store = a.store();
     let one = task("one");
