@@ -21,10 +21,13 @@ const OUTBOX: &str = "SELECT count(*) FROM outbox";
 /// Bytes of the log of the server, and images of whole pages in it, since it was made.
 const WAL: &str = "SELECT (pg_current_wal_insert_lsn() - '0/0'::pg_lsn)::float8";
 const PAGE_IMAGES: &str = "SELECT wal_fpi::float8 FROM pg_stat_wal";
+/// The contents of events, and what is kept of their causes: two ids of sixteen bytes, and texts.
 const EVENTS: &str = "
     SELECT count(*)::float8,
-           coalesce(avg(octet_length(event_data::text) + octet_length(metadata::text)), 0)::float8
-    FROM workflow_events";
+           coalesce(avg(octet_length(event_data::text) + 32 + coalesce(octet_length(actor), 0)
+                        + coalesce(octet_length(correlation_id), 0)
+                        + coalesce(octet_length(traceparent), 0)), 0)::float8
+    FROM stored_events";
 
 /// When the commands of a run were decided.
 #[derive(Clone, Copy, Debug)]
