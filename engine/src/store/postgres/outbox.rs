@@ -66,12 +66,13 @@ const WINDOW_END: &str =
 
 /// Rows of a window that are not leased, if no older row of the task is leased to another publisher
 /// or waits for its next attempt. A locked row is being confirmed or released by its publisher; skip
-/// it. An older row before the window has had its turn: if the publisher did not get it then, it may
-/// have become free since, and nothing overtakes it.
+/// it, and the rows of its task behind it: it may go on waiting after that. An older row before the
+/// window has had its turn: if the publisher did not get it then, it may have become free since, and
+/// nothing overtakes it.
 const CLAIM: &str = concat!(
     "
     WITH found AS (
-        SELECT o.position, o.message_id, o.bytes FROM outbox o
+        SELECT o.position, o.task_id, o.message_id, o.bytes FROM outbox o
         WHERE o.position > $5 AND o.position <= $6
           AND (o.leased_until IS NULL OR o.leased_until <= statement_timestamp())
           AND (o.next_attempt_at IS NULL OR o.next_attempt_at <= statement_timestamp())
@@ -89,6 +90,12 @@ const CLAIM: &str = concat!(
         SELECT position, message_id FROM (
             SELECT position, message_id, sum(bytes) OVER (ORDER BY position) - bytes AS before
             FROM found
+            WHERE NOT EXISTS (
+                SELECT FROM outbox older
+                WHERE older.task_id = found.task_id AND older.position < found.position
+                  AND older.position > $5
+                  AND (older.owner = $1 AND older.leased_until > statement_timestamp()) IS NOT TRUE
+                  AND older.position NOT IN (SELECT position FROM found))
         ) summed WHERE before < $4
     )
     UPDATE outbox o

@@ -490,6 +490,32 @@ async fn nothing_overtakes_a_row_that_becomes_free_during_a_claim() {
     fresh.finish().await;
 }
 
+/// A row whose lease has run out may be on its way back from its publisher, to wait longer, while
+/// somebody claims.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_overtakes_a_row_that_is_locked_during_a_claim() {
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    let store = &fresh.store;
+    let (early, other) = (task("early"), task("other"));
+    append(store, early, None, started("flow", &[])).await;
+    append(store, early, None, vec![annotated(json!(1))]).await;
+    append(store, other, None, started("flow", &[])).await;
+    let mut release = store.pool().begin().await.unwrap();
+    let first = "SELECT FROM outbox ORDER BY position LIMIT 1 FOR UPDATE";
+    raw_sql(first).execute(&mut *release).await.unwrap();
+    let tasks = |rows: Vec<OutboxRow>| {
+        rows.iter()
+            .map(|row| row.task_id.unwrap())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(tasks(claim(store, "relay").await), [other]);
+    release.rollback().await.unwrap();
+    assert_eq!(tasks(claim(store, "relay").await), [early, early]);
+    fresh.finish().await;
+}
+
 async fn claim(store: &PgEventStore, by: &str) -> Vec<OutboxRow> {
     store
         .claim(publisher(by), Duration::from_mins(10), 100)
