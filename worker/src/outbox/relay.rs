@@ -88,43 +88,53 @@ impl Relay {
     /// Runs until stopped; a window that has begun is finished.
     pub(crate) async fn run(self) {
         let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-        // Whether a claim may have succeeded although its answer was lost. Between two windows the
-        // relay leases nothing else.
-        let mut unknown_commit = false;
+        // Whether rows may be leased to the relay that it does not have in memory.
+        let mut unsure = false;
         while !self.stopping.is_cancelled() {
             if !self.publisher.state().borrow().publishing {
                 self.wait_for_broker().await;
                 continue;
             }
             let asked = Instant::now();
-            let claimed = if unknown_commit {
-                self.outbox.leased(self.id, 0).await
-            } else {
-                self.outbox.claim(self.id, OUTBOX_LEASE, CLAIM_MAX).await
-            };
-            let published = match claimed {
-                Ok(rows) if rows.is_empty() => {
-                    // After an unknown commit nothing was claimed: that says nothing of what waits.
-                    let claim = !std::mem::take(&mut unknown_commit);
+            let published = self.publish_next(unsure).await;
+            unsure = published.is_err();
+            match published {
+                Ok(found) => {
                     backoff.reset();
-                    if claim {
+                    if !found {
                         let idle = self.idle_time().max(asked.elapsed() * POLL_SHARE);
                         self.pause(idle).await;
                     }
-                    continue;
                 }
-                Ok(rows) => self.publish(rows).await,
-                Err(error) => Err(error),
-            };
-            unknown_commit = published.is_err();
-            match published {
-                Ok(()) => backoff.reset(),
                 Err(error) => {
                     tracing::debug!(%error, "the outbox could not be read");
                     self.pause(backoff.next()).await;
                 }
             }
         }
+    }
+
+    /// Claims rows and publishes them; returns whether there were any.
+    async fn publish_next(&self, unsure: bool) -> Result<bool, EventStoreError> {
+        if unsure {
+            self.give_back().await?;
+        }
+        let rows = self.outbox.claim(self.id, OUTBOX_LEASE, CLAIM_MAX).await?;
+        let found = !rows.is_empty();
+        if found {
+            self.publish(rows).await?;
+        }
+        Ok(found)
+    }
+
+    /// Gives back the rows of a claim whose answer was lost, or whose events could not be read. They
+    /// are claimed anew: if their leases have run out meanwhile, another relay may be publishing the
+    /// older ones of them, and the others would overtake those.
+    async fn give_back(&self) -> Result<(), EventStoreError> {
+        let rows = self.outbox.leased(self.id, 0).await?;
+        let rows = rows.iter().map(|row| whole_row(row.position)).collect();
+        self.release(BTreeMap::from([(None, rows)])).await;
+        Ok(())
     }
 
     fn idle_time(&self) -> Duration {
@@ -250,7 +260,116 @@ fn split_probes(messages: Vec<OutboxMessage>) -> (Vec<OutboxMessage>, Vec<Outbox
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, atomic::AtomicI64};
+
+    use async_trait::async_trait;
+    use chrono::{TimeDelta, Utc};
+    use glyph_workflow_engine::{
+        WorkflowOrchestrator,
+        command::{Command, CommandEnvelope},
+        store::MemoryStore,
+    };
+    use tokio::sync::watch;
+
     use super::{super::verdict::tests::message, *};
+    use crate::{
+        broker::{BrokerState, Publication, PublishOutcome, QueueDepth},
+        wire::CloudEventMessages,
+    };
+
+    /// A broker that takes everything.
+    struct Broker {
+        taken: Mutex<Vec<String>>,
+        state: watch::Sender<BrokerState>,
+    }
+
+    #[async_trait]
+    impl MessagePublisher for Broker {
+        async fn publish(&self, _: usize, window: &[Publication]) -> Vec<PublishOutcome> {
+            let mut taken = self.taken.lock().unwrap();
+            taken.extend(window.iter().map(|message| message.message_type.clone()));
+            vec![PublishOutcome::Confirmed; window.len()]
+        }
+
+        fn state(&self) -> watch::Receiver<BrokerState> {
+            self.state.subscribe()
+        }
+
+        async fn queues(&self) -> Option<Vec<QueueDepth>> {
+            None
+        }
+    }
+
+    const WORKFLOW: &str = "
+workflow:
+  id: flow
+  steps: [{ id: label, type: annotation }]
+  transitions: [{ from: label, to: _complete }]
+";
+
+    /// Commands to one task, each with a message.
+    fn commands() -> [Command; 3] {
+        let body = serde_json::json!({"task_id": Uuid::nil(), "workflow": "flow"});
+        [
+            Command::Start(serde_json::from_value(body.clone()).unwrap()),
+            Command::Pause(serde_json::from_value(body.clone()).unwrap()),
+            Command::Resume(serde_json::from_value(body).unwrap()),
+        ]
+    }
+
+    /// While it does not know what it has claimed, the leases may run out. Another relay may then have
+    /// claimed some of the rows, and be about to publish them.
+    #[tokio::test]
+    async fn rows_of_a_lost_claim_overtake_none_that_another_took_over() {
+        let late = Arc::new(AtomicI64::new(0));
+        let seconds = Arc::clone(&late);
+        let clock = move || Utc::now() + TimeDelta::seconds(seconds.load(Ordering::SeqCst));
+        let store = Arc::new(MemoryStore::with_clock(Arc::new(clock)));
+        let orchestrator = WorkflowOrchestrator::new(store.clone(), store.clone())
+            .with_messages(Arc::new(CloudEventMessages::default()));
+        orchestrator.create_workflow(WORKFLOW).await.unwrap();
+        for command in commands() {
+            let batch = vec![CommandEnvelope::new(Uuid::now_v7(), command)];
+            orchestrator.process_batch(batch, None).await.unwrap();
+        }
+        let up = BrokerState {
+            publishing: true,
+            ..BrokerState::default()
+        };
+        let broker = Arc::new(Broker {
+            taken: Mutex::default(),
+            state: watch::channel(up).0,
+        });
+        let relay = Relay {
+            outbox: store.clone(),
+            builder: orchestrator.messages(),
+            backlog: Arc::default(),
+            publisher: broker.clone(),
+            id: relay_id(PublisherId(Uuid::from_u128(1))),
+            channel: 0,
+            metrics: Arc::new(Metrics::new().unwrap()),
+            failpoints: Failpoints::default(),
+            stopping: CancellationToken::new(),
+        };
+        let lost = store
+            .claim(relay.id, OUTBOX_LEASE, CLAIM_MAX)
+            .await
+            .unwrap();
+        assert_eq!(lost.len(), 3);
+        late.store(60, Ordering::SeqCst);
+        let other = relay_id(PublisherId(Uuid::from_u128(2)));
+        let taken_over = store.claim(other, OUTBOX_LEASE, 1).await.unwrap();
+        assert!(!relay.publish_next(true).await.unwrap());
+        assert_eq!(*broker.taken.lock().unwrap(), Vec::<String>::new());
+        // What it still has is claimed anew, once nothing is before it.
+        store.confirmed(&[taken_over[0].position]).await.unwrap();
+        assert!(relay.publish_next(false).await.unwrap());
+        assert_eq!(
+            broker.taken.lock().unwrap().last().unwrap(),
+            "dev.glyph.workflow.resumed.v1"
+        );
+        assert_eq!(store.outbox_stats().await.unwrap().pending, 0);
+    }
 
     fn positions(messages: &[OutboxMessage]) -> Vec<i64> {
         messages.iter().map(|message| message.position).collect()
