@@ -226,8 +226,8 @@ impl Lane {
             outcomes: jobs.iter().map(|_| failure.outcome()).collect(),
             ..BatchReport::default()
         };
-        let number = self.runner.begun();
-        let window = PublishBatch::of_batch(number, Vec::new());
+        let left = self.runner.look_up().await;
+        let window = PublishBatch::of_batch(self.runner.begun(), left);
         self.finish(jobs, report, window).await;
     }
 

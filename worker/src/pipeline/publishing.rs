@@ -99,8 +99,9 @@ impl LanePublisher {
         } = batch;
         self.held.retain(|_, mark| *mark >= number);
         self.unconfirmed.extend(copies);
-        let rows = left.iter().map(|row| (row.position, row.task_id));
+        let rows = left.rows.iter().map(|row| (row.position, row.task_id));
         self.leave_to_relay(rows).await;
+        self.hold(left.tasks);
         let publisher = self
             .publisher
             .clone()

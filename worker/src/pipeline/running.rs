@@ -6,14 +6,14 @@ use glyph_workflow_engine::{
     BatchReport, OrchestrationError,
     command::{CommandEnvelope, Dead, Outcome, Undecided},
     ids::TaskId,
-    store::{EventStoreError, Outbox, OutboxRow, SplitReason, Verdict},
+    store::{EventStoreError, Outbox, SplitReason, Verdict},
 };
 
 use super::{
     gate::IntakePauseReason,
     job::Job,
     shared::{BatchNumbers, LaneContext},
-    unknown_commit::LaneRows,
+    unknown_commit::{LaneRows, LeftToRelay},
 };
 use crate::{backoff::Backoff, telemetry};
 
@@ -32,8 +32,8 @@ pub(super) enum Attempt {
     Done {
         report: BatchReport,
         number: u64,
-        /// Rows of earlier batches whose messages nobody has in memory.
-        left: Vec<OutboxRow>,
+        /// What earlier batches leave to the relay.
+        left: LeftToRelay,
     },
     /// It would fail again: run it in parts.
     Failed(Failure),
@@ -230,6 +230,23 @@ impl BatchRunner {
             number,
             left,
         })
+    }
+
+    /// Looks up what batches without an answer have left, once the lane has given them up: no batch
+    /// may come any more that would. Waits for the store, unless a stop is requested.
+    pub(super) async fn look_up(&mut self) -> LeftToRelay {
+        let mut backoff = Backoff::new(STORE_WAIT_FIRST, STORE_WAIT_MAX);
+        loop {
+            match self.rows.of_written(&[], std::iter::empty()).await {
+                Ok(left) => return left,
+                Err(error) => tracing::debug!(%error, "the rows of a lane could not be read"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(backoff.next()) => {}
+                // The leases run out.
+                () = self.shared.stopping.cancelled() => return LeftToRelay::default(),
+            }
+        }
     }
 
     fn commit_unknown(&mut self, jobs: &[Job]) {

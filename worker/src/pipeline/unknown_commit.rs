@@ -22,6 +22,9 @@ use glyph_workflow_engine::{
 /// ([`Outbox::leased`]), and the lane leaves it to the relay, which builds the messages anew. It
 /// takes only rows of tasks of these batches, which are this lane's alone, and only positions beyond
 /// the last one it knows, since a lane commits one batch at a time.
+///
+/// What was leased to the lane may be a relay's by then, if the lease has run out, and is not found.
+/// So the lane leaves those tasks to the relay, its own new messages too, whatever it finds.
 pub(super) struct LaneRows {
     outbox: Arc<dyn Outbox>,
     /// The name to which the lane's rows are leased; none if this process does not publish.
@@ -30,6 +33,21 @@ pub(super) struct LaneRows {
     last: i64,
     /// The tasks of batches whose commit is unknown.
     unknown: HashSet<TaskId>,
+}
+
+/// What a lane leaves to the relay after commits without an answer.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct LeftToRelay {
+    /// Rows that are leased to this process and whose messages nobody has in memory.
+    pub(super) rows: Vec<OutboxRow>,
+    /// The tasks of those commits.
+    pub(super) tasks: HashSet<TaskId>,
+}
+
+impl LeftToRelay {
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty() && self.tasks.is_empty()
+    }
 }
 
 impl LaneRows {
@@ -47,24 +65,27 @@ impl LaneRows {
         self.unknown.extend(tasks);
     }
 
-    /// Takes note of the messages of a committed batch, and returns the rows of earlier unknown ones
-    /// that turn out to be committed.
+    /// Takes note of the messages of a committed batch, and returns what earlier unknown ones leave to
+    /// the relay.
     pub(super) async fn of_written(
         &mut self,
         messages: &[OutboxMessage],
         tasks: impl Iterator<Item = TaskId>,
-    ) -> Result<Vec<OutboxRow>, EventStoreError> {
+    ) -> Result<LeftToRelay, EventStoreError> {
         let own: BTreeSet<i64> = messages.iter().map(|message| message.position).collect();
-        let mut left = Vec::new();
+        let mut left = LeftToRelay::default();
         if let (Some(publisher), false) = (self.publisher, self.unknown.is_empty()) {
+            left.tasks.clone_from(&self.unknown);
             // If this read fails, the next one must also return the rows of this batch.
             self.commit_unknown(tasks);
-            left = self.outbox.leased(publisher, self.last).await?;
-            left.retain(|row| row.task_id.is_some_and(|task| self.unknown.contains(&task)));
-            left.retain(|row| !own.contains(&row.position));
+            left.rows = self.outbox.leased(publisher, self.last).await?;
+            let is_unknown =
+                |row: &OutboxRow| row.task_id.is_some_and(|task| self.unknown.contains(&task));
+            left.rows
+                .retain(|row| is_unknown(row) && !own.contains(&row.position));
             self.unknown.clear();
         }
-        let last = left.iter().map(|row| row.position).chain(own).max();
+        let last = left.rows.iter().map(|row| row.position).chain(own).max();
         self.last = self.last.max(last.unwrap_or_default());
         Ok(left)
     }

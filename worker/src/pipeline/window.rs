@@ -1,16 +1,16 @@
 //! What a lane hands to its publisher.
 
-use glyph_workflow_engine::store::{OutboxMessage, OutboxRow};
+use glyph_workflow_engine::store::OutboxMessage;
 
-use super::job::CommandCopy;
+use super::{job::CommandCopy, unknown_commit::LeftToRelay};
 use crate::broker::Publication;
 
 /// Everything that one batch has to send.
 pub(super) struct PublishBatch {
     /// The batch's number in its lane.
     pub(super) number: u64,
-    /// Rows of earlier batches, leased to this process, whose messages nobody has in memory.
-    pub(super) left: Vec<OutboxRow>,
+    /// What earlier batches leave to the relay.
+    pub(super) left: LeftToRelay,
     /// Messages whose rows are leased to this process.
     pub(super) messages: Vec<OutboxMessage>,
     /// Copies of commands that have no outcome yet or are dead.
@@ -21,7 +21,7 @@ pub(super) struct PublishBatch {
 
 impl PublishBatch {
     /// A window of a batch, still without messages.
-    pub(super) fn of_batch(number: u64, left: Vec<OutboxRow>) -> Self {
+    pub(super) fn of_batch(number: u64, left: LeftToRelay) -> Self {
         Self {
             number,
             left,
@@ -36,7 +36,7 @@ impl PublishBatch {
     pub(super) fn of_copies(copies: Vec<CommandCopy>) -> Self {
         Self {
             copies,
-            ..Self::of_batch(0, Vec::new())
+            ..Self::of_batch(0, LeftToRelay::default())
         }
     }
 

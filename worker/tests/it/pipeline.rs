@@ -3,20 +3,22 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use chrono::{TimeDelta, Utc};
 use glyph_worker::{
     broker::{Destination, Properties, PublishOutcome, RetryDelay},
     pipeline::PipelineSettings,
+    traces::Traces,
 };
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
     command::{Dead, Outcome, ProcessResult, Undecided},
-    store::Outbox,
+    store::{MemoryStore, Outbox, OutboxRow, PublisherId, ReleasedRow},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -360,6 +362,87 @@ async fn messages_of_batches_with_an_unknown_commit_are_published_in_order() {
             "{n}: {last:?}"
         );
     }
+    world.drain().await;
+}
+
+/// A commit whose reply is lost again and again is given up, and no batch may follow on its lane.
+#[tokio::test]
+async fn messages_of_an_unknown_commit_do_not_wait_for_the_next_batch() {
+    let world = World::new().await;
+    world.engine.silent.store(3, Ordering::SeqCst);
+    world
+        .broker
+        .send(&submission(task(1), "annotate", 1, "yes"));
+    outbox_empty(&world).await;
+    assert_eq!(world.engine.silent.load(Ordering::SeqCst), 0);
+    assert_eq!(
+        types_of(&world.broker.events(), task(1))[0],
+        "dev.glyph.workflow.started.v1"
+    );
+    world.drain().await;
+}
+
+/// The lease of a row that nobody has in memory may run out before the lane looks for it. Another
+/// process publishes it then, and the lane's next messages of the task wait for that.
+#[tokio::test]
+async fn nothing_overtakes_messages_of_an_unknown_commit_that_another_took_over() {
+    let late = Arc::new(AtomicI64::new(0));
+    let seconds = Arc::clone(&late);
+    let clock = move || Utc::now() + TimeDelta::seconds(seconds.load(Ordering::SeqCst));
+    let settings = PipelineSettings {
+        lanes: 1,
+        batch_max: 2,
+        batch_wait: Duration::from_secs(5),
+        ..PipelineSettings::default()
+    };
+    let store = MemoryStore::with_clock(Arc::new(clock));
+    let world = World::on(store.clone(), settings, Traces::default()).await;
+    // The first batch writes one of two commands, and its reply is lost. When both have run again,
+    // with the other command's messages in memory, the leases run out.
+    world.engine.silent.store(1, Ordering::SeqCst);
+    world.engine.hasty.store(1, Ordering::SeqCst);
+    let taken = Arc::new(Mutex::new(Vec::new()));
+    let (thief, loot) = (store.clone(), Arc::clone(&taken));
+    *world.engine.after.lock().unwrap() = Some(Box::pin(async move {
+        late.store(60, Ordering::SeqCst);
+        let other = PublisherId(Uuid::from_u128(1));
+        let hour = Duration::from_hours(1);
+        *loot.lock().unwrap() = thief.claim(other, hour, 1).await.unwrap();
+    }));
+    for user in [1, 2] {
+        world
+            .broker
+            .send(&submission(task(1), "annotate", user, "yes"));
+    }
+    settled(&world, 2).await;
+    // The lane sends windows in their order: when it has sent this one, it is done with the others.
+    world
+        .broker
+        .send(&submission(task(2), "annotate", 1, "yes"));
+    world
+        .broker
+        .send(&submission(task(2), "annotate", 2, "yes"));
+    eventually("messages of another task", || async {
+        (!types_of(&world.broker.events(), task(2)).is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(
+        types_of(&world.broker.events(), task(1)),
+        Vec::<&str>::new()
+    );
+    let released: Vec<_> = taken
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|row: &OutboxRow| ReleasedRow {
+            position: row.position,
+            from_version: None,
+        })
+        .collect();
+    assert_eq!(released.len(), 1);
+    store.release(&released, None).await.unwrap();
+    outbox_empty(&world).await;
+    assert_in_order(&world.broker.events());
     world.drain().await;
 }
 

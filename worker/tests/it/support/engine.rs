@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use glyph_worker::{
     failpoints::Failpoints,
     metrics::Metrics,
@@ -66,6 +67,10 @@ pub(crate) struct Unruly {
     pub(crate) conflicting: AtomicUsize,
     /// How many more batches are written but report an unknown commit.
     pub(crate) silent: AtomicUsize,
+    /// How many of those write their first command only: the others run out of time.
+    pub(crate) hasty: AtomicUsize,
+    /// What happens after the next batch that is answered, before the lane hears of it.
+    pub(crate) after: Mutex<Option<BoxFuture<'static, ()>>>,
     /// What the store says to a batch, if anything; asked first.
     pub(crate) fault: Mutex<Option<Fault>>,
     /// Whether the store answers a ping.
@@ -86,6 +91,8 @@ impl Unruly {
             away: AtomicUsize::new(0),
             conflicting: AtomicUsize::new(0),
             silent: AtomicUsize::new(0),
+            hasty: AtomicUsize::new(0),
+            after: Mutex::default(),
             fault: Mutex::default(),
             answers: AtomicBool::new(true),
             hurries: AtomicBool::new(false),
@@ -93,6 +100,13 @@ impl Unruly {
             sizes: Mutex::default(),
         }
     }
+}
+
+/// Whether a counter was above zero; takes one from it.
+fn take_one(counter: &AtomicUsize) -> bool {
+    let less = |count: usize| count.checked_sub(1);
+    let (set, fetch) = (Ordering::SeqCst, Ordering::SeqCst);
+    counter.fetch_update(set, fetch, less).is_ok()
 }
 
 #[async_trait]
@@ -141,10 +155,18 @@ impl CommandProcessor for Unruly {
                 .any(|c| c.command.payload().to_string().contains(text))
         };
         assert!(!poison.is_some_and(holds), "poison");
+        let silent = take_one(&self.silent);
+        let mut batch = batch;
+        if silent && take_one(&self.hasty) {
+            batch.truncate(1);
+        }
         let written = self.orchestrator.process_batch(batch, publisher).await;
-        if self.silent.load(Ordering::SeqCst) > 0 {
-            self.silent.fetch_sub(1, Ordering::SeqCst);
+        if silent {
             return Err(EventStoreError::CommitUnknown("no answer".into()).into());
+        }
+        let after = self.after.lock().unwrap().take();
+        if let Some(after) = after {
+            after.await;
         }
         written
     }
@@ -179,6 +201,10 @@ impl World {
     pub(crate) async fn traced(settings: PipelineSettings, traces: Traces) -> Self {
         // The store uses the system clock, so that leases and waits expire while a test waits.
         let store = MemoryStore::with_clock(Arc::new(chrono::Utc::now));
+        Self::on(store, settings, traces).await
+    }
+
+    pub(crate) async fn on(store: MemoryStore, settings: PipelineSettings, traces: Traces) -> Self {
         let shared = Arc::new(store.clone());
         let orchestrator = WorkflowOrchestrator::new(shared.clone(), shared.clone())
             .with_messages(Arc::new(CloudEventMessages::default()));
