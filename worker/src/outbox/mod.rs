@@ -5,6 +5,8 @@
 //! older messages that another publisher has leased. It builds them anew from their events.
 
 mod deletions;
+#[cfg(test)]
+mod model;
 mod publication;
 mod rebuilding;
 mod relay;
