@@ -10,6 +10,7 @@ mod cli;
 mod crash_points;
 mod database_link;
 mod documentation;
+mod fuzz;
 mod goals;
 mod goals_survive;
 mod gold;

@@ -37,10 +37,32 @@ impl Document {
             .map(|(_, _, operation)| operation)
     }
 
-    /// Panics unless the document describes this exchange; `request` is the body if it is JSON.
-    pub(crate) fn assert_describes(
+    /// Panics unless the document describes this request, which was taken; `request` is the body if
+    /// it is JSON.
+    pub(crate) fn assert_takes(
         &self,
-        (method, uri, request): (&Method, &Uri, Option<&Value>),
+        method: &Method,
+        uri: &Uri,
+        request: Option<&Value>,
+        answer: &Value,
+    ) {
+        let exchange = format!("{method} {uri} -> {answer:#}");
+        let operation = self.operation(method, uri.path());
+        let operation = operation.unwrap_or_else(|| panic!("the document lacks {exchange}"));
+        for (name, value) in query(uri) {
+            self.assert_parameter(operation, &name, &value, &exchange);
+        }
+        if let Some(request) = request {
+            let content = &operation["requestBody"]["content"]["application/json"];
+            self.assert_valid(&content["schema"], request, &exchange);
+        }
+    }
+
+    /// Panics unless the document describes this answer.
+    pub(crate) fn assert_answers(
+        &self,
+        method: &Method,
+        uri: &Uri,
         (status, media_type, answer): (StatusCode, Option<&str>, &Value),
     ) {
         let exchange = format!("{method} {uri} -> {status} {answer:#}");
@@ -48,15 +70,6 @@ impl Document {
             assert!(!status.is_success(), "the document lacks {exchange}");
             return;
         };
-        if status.is_success() {
-            for (name, value) in query(uri) {
-                self.assert_parameter(operation, &name, &value, &exchange);
-            }
-            if let Some(request) = request {
-                let content = &operation["requestBody"]["content"]["application/json"];
-                self.assert_valid(&content["schema"], request, &exchange);
-            }
-        }
         let responses = operation["responses"].as_object().unwrap();
         let response = responses.get(status.as_str()).unwrap_or_else(|| {
             assert!(
