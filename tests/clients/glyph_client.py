@@ -99,7 +99,8 @@ def short(value, length=400):
 class Deployment:
     """A separate database and a separate prefix on the broker, removed at the end."""
 
-    def __init__(self, name, database_url=None, amqp_url=None):
+    def __init__(self, name, database_url=None, amqp_url=None, program=None):
+        self.program = program or binary()
         self.admin_url = database_url or os.environ["DATABASE_URL"]
         self.amqp_url = amqp_url or os.environ["AMQP_URL"]
         self.name = f"{name}_{secrets.token_hex(4)}"
@@ -126,7 +127,7 @@ class Deployment:
         with Broker(self) as broker:
             ladder = [f"retry.{seconds}s" for seconds in (1, 4, 16, 60)]
             events = ("step-completed", "transition-occurred")
-            for queue in ("submission", "advance", "control", "dead", "deployment", *events, *ladder):
+            for queue in ("submission", "advance", "control", "dead", "deployment", "recorder", *events, *ladder):
                 broker.channel.queue_delete(broker.named(queue))
             for exchange in ("commands", "events", "dead", *ladder):
                 broker.channel.exchange_delete(broker.named(exchange))
@@ -162,10 +163,10 @@ class Deployment:
         own = {"DATABASE_URL": self.database_url, "AMQP_URL": self.amqp_url, "GLYPH_PREFIX": self.prefix}
         return inherited | own | settings
 
-    def glyph(self, *arguments):
+    def glyph(self, *arguments, program=None):
         """Runs a verb to its end and returns what it printed."""
         done = subprocess.run(
-            [binary(), *arguments], env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
+            [program or self.program, *arguments], env=self.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
         )
         if done.returncode != 0:
             raise RuntimeError(f"glyph {' '.join(arguments)} ended with {done.returncode}: {done.stdout}{done.stderr}")
@@ -211,11 +212,12 @@ class Worker:
         self.log = LOGS / f"{name}.log"
         self.environment = deployment.environment(GLYPH_HTTP_ADDR=f"127.0.0.1:{self.port}", **settings)
         self.process = None
+        self.program = deployment.program
 
     def start(self):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [binary(), "worker", *self.flags], env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                [self.program, "worker", *self.flags], env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
 
     def lives(self):
@@ -305,8 +307,8 @@ class Answering(http.server.BaseHTTPRequestHandler):
 class HttpServer:
     """Serves calls of the worker in a thread; `handler` is made of `Answering`."""
 
-    def __init__(self, handler):
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    def __init__(self, handler, address=("127.0.0.1", 0)):
+        self.server = http.server.ThreadingHTTPServer(address, handler)
         self.port = self.server.server_port
 
     def __enter__(self):
@@ -335,10 +337,10 @@ class Message:
 class Broker:
     """A connection whose publishes are confirmed, on the names of one deployment."""
 
-    def __init__(self, deployment):
+    def __init__(self, deployment, heartbeat=0, url=None):
         self.prefix = deployment.prefix
-        parameters = pika.URLParameters(deployment.amqp_url)
-        parameters.heartbeat = 0  # nobody serves the connection while a check waits for something else
+        parameters = pika.URLParameters(url or deployment.amqp_url)
+        parameters.heartbeat = heartbeat  # by default none: nobody serves the connection while a check waits for something else
         parameters.blocked_connection_timeout = 30
         parameters.socket_timeout = 10
         self.connection = pika.BlockingConnection(parameters)
