@@ -1,4 +1,4 @@
-"""What is deployed, as its own tools read it: compose file, image, units, manifests, rules, dashboard, scripts.
+"""What is deployed, as its own tools read it: compose files, images, units, manifests, rules, dashboard, scripts.
 
 Then what no such tool knows: settings and flags exist, pages and files name the same queues and metrics, and the two
 kinds of worker of the compose file run under the secrets that its first step makes.
@@ -21,6 +21,8 @@ from glyph_client import REPOSITORY, Deployment, binary, free_port, wait_until
 KUBERNETES = REPOSITORY / "deploy" / "kubernetes"
 SYSTEMD = REPOSITORY / "deploy" / "systemd"
 COMPOSE = REPOSITORY / "docker-compose.yml"
+ANTITHESIS = REPOSITORY / "deploy" / "antithesis"
+COMPOSE_FILES = (COMPOSE, ANTITHESIS / "config" / "docker-compose.yaml")
 # systemd's measure of what a unit could still do: 0 is least, 100 most.
 EXPOSURE_MAX = 20
 # Read by the programs beside a worker, not by it.
@@ -72,9 +74,11 @@ def manifests():
 
 
 def compose(checks):
-    accepts(checks, "the compose file is one by its specification", run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", COMPOSE))
+    arguments = ("check-jsonschema", "--builtin-schema", "vendor.compose-spec")
+    accepts(checks, "compose files are ones by their specification", run(*arguments, *COMPOSE_FILES))
     if (plugin := run("docker", "compose", "version")) and plugin[0] == 0:
-        accepts(checks, "docker compose config", run("docker", "compose", "--file", COMPOSE, "config", "--quiet"), silently=True)
+        for file in COMPOSE_FILES:
+            accepts(checks, "docker compose config", run("docker", "compose", "--file", file, "config", "--quiet"), silently=True)
     else:
         print("  left out: docker compose config: the plugin is not there")
 
@@ -219,7 +223,7 @@ def systemd(checks):
 
 
 def image_and_scripts(checks):
-    accepts(checks, "hadolint", run("hadolint", REPOSITORY / "docker" / "Dockerfile"), silently=True)
+    accepts(checks, "hadolint", run("hadolint", REPOSITORY / "docker" / "Dockerfile", *sorted(ANTITHESIS.glob("*/Dockerfile"))), silently=True)
     scripts = [path for path in (REPOSITORY / "docker").iterdir() if path.is_file() and path.read_bytes().startswith(b"#!")]
     scripts += [REPOSITORY / name for name in ("test", ".ci/run", "scripts/services", "scripts/release-notes")]
     accepts(checks, "shellcheck", run("shellcheck", *scripts), silently=True)
@@ -260,8 +264,9 @@ def dashboard(checks):
 
 def versions(checks):
     version = re.search(r'^version = "(.*)"', (REPOSITORY / "Cargo.toml").read_text(), re.MULTILINE).group(1)
-    files = [COMPOSE, *sorted(KUBERNETES.glob("*.yaml"))]
-    images = {(file.name, tag) for file in files for tag in re.findall(r"image: glyph-worker:?(\S*)", file.read_text())}
+    files = [*COMPOSE_FILES, *sorted(KUBERNETES.glob("*.yaml")), ANTITHESIS / "workload" / "Dockerfile"]
+    own = r"(?:image: |FROM )glyph-(?:worker|antithesis-\w+):?(\S*)"
+    images = {(file.name, tag) for file in files for tag in re.findall(own, file.read_text())}
     checks.all("our own image has the version of the crates", [image for image in images if image[1] != version])
     postgres = {tag for file in files for tag in re.findall(r"image: postgres:(\S+)", file.read_text())}
     checks.equal("one version of PostgreSQL everywhere", len(postgres), 1)
@@ -270,7 +275,7 @@ def versions(checks):
 def settings_and_flags(checks):
     """Environment variables and flags in files and their comments."""
     known = set(SETTING.findall(subprocess.run([binary(), "settings"], capture_output=True, text=True, check=True).stdout))
-    files = [COMPOSE, REPOSITORY / "docker" / "Dockerfile", *SYSTEMD.iterdir(), *KUBERNETES.iterdir(), *(REPOSITORY / "docker").glob("*")]
+    files = [*COMPOSE_FILES, REPOSITORY / "docker" / "Dockerfile", *SYSTEMD.iterdir(), *KUBERNETES.iterdir(), *(REPOSITORY / "docker").glob("*")]
     faults = []
     for path in {path for path in files if path.is_file()}:
         # The name of a variable of Kubernetes' own is an example in a comment.
