@@ -20,10 +20,16 @@ pub const TRANSITIONS_MAX: usize = 2_000;
 pub const HOOKS_MAX: usize = 8;
 /// Timers that one move of a simulation fires; the rest stay pending.
 pub const SIMULATION_TIMERS_MAX: usize = 10_000;
+/// Points of the history of a goal or a question; beyond it they are further apart.
+pub const HISTORY_POINTS_MAX: usize = 96;
 /// Moves of a script for a dry run; more are refused.
 pub const SCRIPT_MOVES_MAX: usize = 10_000;
 /// Cases of a workflow that are played without a script; how many are left out is told.
 pub const EXPLORED_CASES_MAX: usize = 150;
+/// Tasks that a simulated crowd works on; more are refused.
+pub const CROWD_TASKS_MAX: u32 = 2_000;
+/// Annotators of a simulated crowd; more are refused.
+pub const CROWD_PEOPLE_MAX: u32 = 1_000;
 /// Annotators one visit may require (`count`, `max`); more are refused at creation.
 pub const ANNOTATORS_MAX: u32 = 1_000;
 /// Fields that one consensus block may compare one by one; more are refused at creation.

@@ -32,7 +32,7 @@ mod play;
 mod trace;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     time::Duration,
 };
 
@@ -40,7 +40,10 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-pub use explore::{Exploration, ExploredCase, GoldAnswers, Mark, Wait, explore, plausible_answers};
+pub use explore::{
+    Crowd, CrowdEdge, CrowdEnd, CrowdError, CrowdReport, CrowdStep, Exploration, ExploredCase,
+    GoldAnswers, Mark, Wait, explore, plausible_answers, play_crowd,
+};
 pub use next::{Asking, NextTask, NotOffered};
 pub use play::{person, play, play_with};
 pub use trace::{Happening, Trace, TraceStep};
@@ -52,10 +55,14 @@ use crate::{
     },
     config::{HandlerAnswer, HookStage, Sampling, WorkflowConfig},
     decide::{DecideContext, Decision, decide},
-    events::StoredEvent,
-    executor::{HandlerRegistry, annotators::Annotators},
+    events::{LogPosition, StoredEvent},
+    executor::{
+        HandlerRegistry,
+        annotators::{AnnotatorModel, Annotators, ModelKey},
+    },
     ids::{CommandId, LogId, RevisionId, TaskId, WorkflowSelector},
     limits::SIMULATION_TIMERS_MAX,
+    reliability::ReliabilityError,
     state::{WorkflowPause, WorkflowSnapshot},
     store::{OperatorFacts, Timer, TimerKind, content_hash, revision_id},
     timers::{Effect, HandlerCall, derive_timers, effect_of, timer_command_id},
@@ -75,6 +82,10 @@ pub struct Simulation {
     pauses: Vec<WorkflowPause>,
     /// The samples that tasks belong to which a `start` begins; none unless whoever plays says so.
     pub(super) sampling: Sampling,
+    /// Models of annotators, which learn from every event; none unless whoever plays says so.
+    models: HashMap<ModelKey, AnnotatorModel>,
+    /// Events so far; the simulated log has no other position.
+    position: i64,
     tasks: BTreeMap<TaskId, PlayedTask>,
     now: DateTime<Utc>,
     commands: u64,
@@ -116,6 +127,8 @@ impl Simulation {
             holds_calls: false,
             pauses: Vec::new(),
             sampling: Sampling::default(),
+            models: HashMap::new(),
+            position: 0,
             tasks: BTreeMap::new(),
             now,
             commands: 0,
@@ -150,6 +163,15 @@ impl Simulation {
     pub fn answer(&mut self, step: &str, answers: impl IntoIterator<Item = HandlerAnswer>) {
         self.answers
             .insert(step.to_owned(), answers.into_iter().collect());
+    }
+
+    /// Lets models of annotators learn from now on what is answered in these workflows.
+    fn learn(&mut self, workflows: &[WorkflowConfig]) -> Result<(), ReliabilityError> {
+        for key in workflows.iter().flat_map(ModelKey::all_of) {
+            let model = AnnotatorModel::new(key.clone())?;
+            self.models.insert(key, model);
+        }
+        Ok(())
     }
 
     /// The current time.
@@ -240,8 +262,7 @@ impl Simulation {
             named,
             handlers: &self.handlers,
             pauses: &self.pauses,
-            // A simulation has no annotator models.
-            annotators: Annotators::default(),
+            annotators: Annotators::new(&self.models),
             sampling: if matches!(envelope.command, Command::Start(_)) {
                 self.sampling
             } else {
@@ -256,6 +277,16 @@ impl Simulation {
             state,
             draft: _,
         } = decide(task.state.as_ref(), envelope, &context);
+        for event in &events {
+            self.position += 1;
+            let position = LogPosition {
+                entry: self.position,
+                position: 0,
+            };
+            for model in self.models.values_mut() {
+                model.learn(position, event);
+            }
+        }
         task.state = state;
         task.log.extend(events.iter().cloned());
         if task.log.is_empty() {

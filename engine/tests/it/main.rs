@@ -7,6 +7,7 @@ mod answers;
 mod backtest;
 mod calls;
 mod confidence;
+mod crowd;
 mod examples;
 mod explore;
 mod fields;

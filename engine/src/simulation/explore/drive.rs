@@ -10,6 +10,7 @@ use super::{
         Choice, Course, Place, Way, people, ways_of_operator, ways_of_output, ways_of_people,
         ways_to_start,
     },
+    crowd::{AtTask, true_answers},
     guide::{Answers, Guide, Variant},
 };
 use crate::{
@@ -48,6 +49,8 @@ pub(super) struct Play<'s> {
     stage: &'s Stage<'s>,
     pub(super) simulation: Simulation,
     course: &'s Course,
+    /// Who does the work of people; without a crowd, new people do as the course says.
+    pub(super) crowd: Option<AtTask>,
     pub(super) events: Vec<StoredEvent>,
     /// Places met on a first visit, with the ways that it could go there; the usual one is first.
     pub(super) met: Vec<(Place, Vec<Way>)>,
@@ -89,6 +92,7 @@ impl<'s> Play<'s> {
             stage,
             simulation,
             course,
+            crowd: None,
             events: Vec::new(),
             met: Vec::new(),
             decided: BTreeMap::new(),
@@ -387,13 +391,31 @@ impl<'s> Play<'s> {
         // A slot can be reserved for whoever did the step before (`propagate_assignment`).
         let claimed = self.visit_now(&scene.seat);
         let claimed = claimed.and_then(|visit| visit.assignments.first());
-        let claimed = claimed.map(|claim| (claim.user_id, claim.roles.clone()));
-        let (user_id, roles) = match claimed {
-            Some((user, roles)) => (user, (!roles.is_empty()).then_some(roles)),
-            None => (self.new_person(), roles(&scene.step)),
+        let claimed = claimed.map(|claim| claim.user_id);
+        let user_id = claimed.unwrap_or_else(|| self.new_person());
+        let Some(why) = self.submit_as(user_id, scene, data, decision) else {
+            return true;
         };
+        self.note_refusal(scene, data, decision, &why);
+        false
+    }
+
+    /// A person submits. Returns why that was refused, if it was.
+    fn submit_as(
+        &mut self,
+        user_id: UserId,
+        scene: &Scene<'s>,
+        data: &Value,
+        decision: Option<Decision>,
+    ) -> Option<String> {
+        let mut roles = roles(&scene.step);
+        if let Some(visit) = self.visit_now(&scene.seat)
+            && let Some(claim) = visit.assignments.iter().find(|one| one.user_id == user_id)
+        {
+            roles = (!claim.roles.is_empty()).then(|| claim.roles.clone());
+        }
         self.moves += 1;
-        let refusal = self.run(Command::Submission(Submission {
+        self.run(Command::Submission(Submission {
             task_id: scene.seat.0,
             step_id: Some(scene.step.id.to_string()),
             annotation: AnnotationInput {
@@ -406,14 +428,44 @@ impl<'s> Play<'s> {
                 confidence: None,
             },
             workflow: None,
-        }));
-        let Some(why) = refusal else {
-            return true;
-        };
+        }))
+    }
+
+    fn note_refusal(
+        &mut self,
+        scene: &Scene<'s>,
+        data: &Value,
+        decision: Option<Decision>,
+        why: &str,
+    ) {
         let what = decision.map_or_else(|| data.to_string(), |d| format!("`{}`", d.as_str()));
         let text = format!("`{}` refuses {what}: {why}", scene.name);
         if !self.refused.contains(&text) {
             self.refused.push(text);
+        }
+    }
+
+    /// The next one of the crowd submits who may. Returns whether there was one.
+    fn someone_submits(&mut self, scene: &Scene<'s>, answers: &Answers) -> bool {
+        let (Some(visit), Some(crowd)) = (self.visit_now(&scene.seat), &self.crowd) else {
+            return false;
+        };
+        let mut refused = None;
+        for (user, accuracy) in crowd.candidates(visit) {
+            let Some(data) = self
+                .crowd
+                .as_mut()
+                .map(|crowd| crowd.says(accuracy, answers))
+            else {
+                return false;
+            };
+            match self.submit_as(user, scene, &data, None) {
+                None => return true,
+                Some(why) => refused = Some((data, why)),
+            }
+        }
+        if let Some((data, why)) = refused {
+            self.note_refusal(scene, &data, None, &why);
         }
         false
     }
@@ -467,8 +519,13 @@ impl<'s> Play<'s> {
             if (early && given >= least) || (is_manual && given >= people) {
                 return self.advance(scene, None);
             }
-            let data = answer_of(choice, &answers, given, people);
-            if !self.submit(scene, &data, None) {
+            let submitted = if self.crowd.is_some() {
+                self.someone_submits(scene, &answers)
+            } else {
+                let data = answer_of(choice, &answers, given, people);
+                self.submit(scene, &data, None)
+            };
+            if !submitted {
                 return self.leave(scene, choice);
             }
         }
@@ -506,15 +563,21 @@ impl<'s> Play<'s> {
         let Choice::Decide(wanted) = choice else {
             return self.leave(scene, choice);
         };
-        // Where there is nothing to approve, a reviewer gives a value, or refuses.
-        let others = [Decision::Fix, Decision::Reject];
-        let others = others.into_iter().filter(|other| *other != wanted);
-        for decision in [wanted].into_iter().chain(others) {
+        let is_true = self.is_subject_true(scene);
+        let (decisions, fixed) = match &mut self.crowd {
+            Some(crowd) => crowd.decides(is_true, in_loop, &answers),
+            // Where there is nothing to approve, a reviewer gives a value, or refuses.
+            None => {
+                let others = [Decision::Fix, Decision::Reject];
+                let others = others.into_iter().filter(|other| *other != wanted);
+                let fixed = answers.data.get(1).or_else(|| answers.data.first());
+                let decisions = [wanted].into_iter().chain(others).collect();
+                (decisions, fixed.cloned().unwrap_or_default())
+            }
+        };
+        for decision in decisions {
             let data = match decision {
-                Decision::Fix => {
-                    let other = answers.data.get(1).or_else(|| answers.data.first());
-                    other.cloned().unwrap_or_default()
-                }
+                Decision::Fix => fixed.clone(),
                 Decision::Approve | Decision::Reject | Decision::RequestChanges => Value::Null,
             };
             if self.submit(scene, &data, Some(decision)) {
@@ -522,6 +585,18 @@ impl<'s> Play<'s> {
             }
         }
         self.leave(scene, choice);
+    }
+
+    /// Whether the value under review is the true answer; none where there is no value, or no crowd to
+    /// know it.
+    fn is_subject_true(&self, scene: &Scene<'s>) -> Option<bool> {
+        let crowd = self.crowd.as_ref()?;
+        let value = scene.visit.subject.as_ref()?.value.as_ref()?;
+        let reviewed = scene.visit.reviewed.as_ref().map(|at| &at.step_id);
+        let truth = true_answers(scene.guide, &scene.input, crowd);
+        let question = scene.guide.question(&scene.step, reviewed);
+        let verdict = question.judge_value(value, &truth, &scene.input, None);
+        Some(verdict.is_some_and(|verdict| verdict.correct))
     }
 
     fn adjudicate(&mut self, scene: &Scene<'s>) {
@@ -535,7 +610,10 @@ impl<'s> Play<'s> {
         if choice == Choice::Nobody {
             return self.leave(scene, choice);
         }
-        let data = answer_of(choice, &answers, 0, people);
+        let data = match &mut self.crowd {
+            Some(crowd) => crowd.expert_says(&answers),
+            None => answer_of(choice, &answers, 0, people),
+        };
         if !self.submit(scene, &data, None) {
             self.leave(scene, choice);
         }

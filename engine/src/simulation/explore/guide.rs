@@ -390,7 +390,7 @@ impl<'w> Guide<'w> {
     }
 
     /// What a step asks for: its own question, else that of the step whose work it is about.
-    fn question(&self, step: &StepConfig, subject: Option<&StepId>) -> Question {
+    pub(super) fn question(&self, step: &StepConfig, subject: Option<&StepId>) -> Question {
         let own = self.own_question(step);
         let of_subject = || {
             let question = self.own_question(self.config.step(subject?)?)?;

@@ -259,7 +259,7 @@ fn gold(state: &WorkflowSnapshot, events: &[StoredEvent]) -> Option<GoldAnswers>
 }
 
 /// Where the tasks wait, and for whom.
-fn waits(simulation: &Simulation) -> Vec<Wait> {
+pub(super) fn waits(simulation: &Simulation) -> Vec<Wait> {
     let mut waits = Vec::new();
     for (path, state) in with_paths(simulation) {
         if state.status.is_final() {
