@@ -9,10 +9,12 @@ use serde::{Deserialize, Serialize};
 use super::{
     Forecast, GoalCompletion, GoalDefinition, QualityWindow, Recent, Window,
     definition::target_count,
+    window::{millionths, whole},
 };
 use crate::{
     config::{GoalConfig, GoalOperator, GoalType},
     ids::{Slug, StepId, WorkflowId},
+    quality::History,
 };
 
 /// Goals by workflow and id.
@@ -46,6 +48,9 @@ pub struct GoalProgress {
     /// Recent measurements of quality.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quality: Option<QualityWindow>,
+    /// How its value went in this epoch, in whole millionths; `None` in rows of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history: Option<History<i64>>,
     /// The progress share of each goal it waits for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<Slug, f64>,
@@ -101,6 +106,7 @@ impl GoalProgress {
             recent: config.counts().then(Recent::default),
             window: (config.kind == GoalType::Duration).then(Window::default),
             quality: (config.kind == GoalType::Quality).then(QualityWindow::default),
+            history: Some(History::default()),
             parts: BTreeMap::new(),
             completed_at: None,
             completed_by: None,
@@ -143,6 +149,23 @@ impl GoalProgress {
                 Some(done.count() as f64)
             }
         }
+    }
+
+    /// Notes the value for the history.
+    pub(super) fn note(&mut self, at: DateTime<Utc>) {
+        let is_due = |history: &History<i64>| history.is_due(at);
+        if !self.history.as_ref().is_some_and(is_due) {
+            return;
+        }
+        if let (Some(value), Some(history)) = (self.current(), &mut self.history) {
+            history.note(at, millionths(value));
+        }
+    }
+
+    /// How the value went in this epoch, oldest first, in the unit of the target.
+    pub fn course(&self) -> impl Iterator<Item = (DateTime<Utc>, f64)> {
+        let points = self.history.iter().flat_map(History::points);
+        points.map(|(at, value)| (at, whole(*value)))
     }
 
     /// Progress as a share from 0 to 1.

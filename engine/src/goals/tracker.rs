@@ -17,7 +17,7 @@ use crate::{
     config::{GoalConfig, GoalOperator, GoalType, QualityMetric, VolumeUnit},
     events::WorkflowEvent,
     ids::{Slug, StepId, WorkflowId},
-    quality::ComparedVisit,
+    quality::{ComparedVisit, History},
     state::{ResultKind, StepResult},
     store::{KEPT_EVENTS, LogEntry, ProjectionRows},
 };
@@ -198,7 +198,8 @@ impl GoalTracker {
             .goals
             .values()
             .any(|goal| goal.config.kind == GoalType::Quality && goal.quality.is_none());
-        lacks_distinct || lacks_answers
+        let lacks_history = self.goals.values().any(|goal| goal.history.is_none());
+        lacks_distinct || lacks_answers || lacks_history
     }
 
     /// Whether the next event is an annotation for which [`apply`](Self::apply) needs to know
@@ -362,6 +363,9 @@ impl GoalTracker {
                 goal.recent.get_or_insert_default().add(self.clock, new);
             }
             (goal.count, goal.steps) = (count, steps);
+            if new > 0 {
+                goal.note(self.clock);
+            }
         }
     }
 
@@ -381,6 +385,7 @@ impl GoalTracker {
             if let Some(window) = &mut goal.quality {
                 window.add(&goal.config, self.clock, measurement);
             }
+            goal.note(self.clock);
         }
     }
 
@@ -392,6 +397,7 @@ impl GoalTracker {
             if let Some(window) = &mut goal.window {
                 window.add(&goal.config, self.clock, millionths(seconds));
             }
+            goal.note(self.clock);
         }
     }
 
@@ -437,6 +443,10 @@ impl GoalTracker {
                     } else {
                         base.quality
                     },
+                    history: base
+                        .history
+                        .filter(|_| same_measure)
+                        .or_else(|| Some(History::default())),
                     revision,
                     config: config.clone(),
                     ..base
@@ -448,6 +458,7 @@ impl GoalTracker {
             (goal.count, goal.steps) = volume.towards(&config);
         }
         goal.evaluate(self.clock);
+        goal.note(self.clock);
         self.goals.insert(key, goal);
     }
 
@@ -607,6 +618,7 @@ impl GoalTracker {
             };
             if goal.parts != shares {
                 goal.parts = shares;
+                goal.note(self.clock);
                 changed = true;
             }
             let is_deadline = goal.config.kind == GoalType::Deadline;

@@ -7,10 +7,12 @@
 
 mod agreement;
 mod gold;
+mod history;
 mod sample;
 mod series;
 
 pub use agreement::{AgreementProgress, ClassAgreement, KappaOf, Question, Window};
 pub use gold::{GoldFall, GoldRecord, RuleAction};
+pub use history::History;
 pub use sample::{ComparedVisit, Given, Sample};
 pub use series::Series;

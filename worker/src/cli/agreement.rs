@@ -1,12 +1,13 @@
 //! `glyph agreement`: agreement of annotators over the newest items.
 
 use clap::Args;
-use glyph_workflow_engine::{consensus::Bounds, ids::Slug, quality::AgreementProgress};
+use glyph_workflow_engine::{consensus::Bounds, ids::Slug};
 use serde_json::json;
 
 use super::{CliError, Output, connect::open_store, output::Table};
 use crate::{
     operations::agreement::{AgreementFilter, agreement},
+    projections::agreement::AgreementCourse,
     settings::Settings,
 };
 
@@ -41,7 +42,7 @@ pub(super) async fn run(
     Ok(())
 }
 
-fn text(found: &[AgreementProgress]) -> String {
+fn text(found: &[AgreementCourse]) -> String {
     if found.is_empty() {
         return "no answers have been compared yet, or none that are asked for".to_owned();
     }
@@ -54,7 +55,7 @@ fn text(found: &[AgreementProgress]) -> String {
         "alpha",
         "kappa",
     ]);
-    for one in found {
+    for AgreementCourse { now: one, .. } in found {
         table.row([
             one.workflow.to_string(),
             one.step_id.to_string(),
@@ -66,7 +67,7 @@ fn text(found: &[AgreementProgress]) -> String {
         ]);
     }
     format!(
-        "{}\nclasses, and why a figure is missing: --output json",
+        "{}\nclasses, how it went, and why a figure is missing: --output json",
         table.render(0)
     )
 }

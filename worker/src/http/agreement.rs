@@ -8,12 +8,12 @@ use serde::Serialize;
 use super::{Api, Problem, request::Parameters};
 use crate::{
     operations::agreement::{AgreementFilter, agreement},
-    wire::data::AgreementProgress,
+    projections::agreement::AgreementCourse,
 };
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct AgreementList {
-    agreement: Vec<AgreementProgress>,
+    agreement: Vec<AgreementCourse>,
 }
 
 pub(super) async fn list(

@@ -2,12 +2,11 @@
 
 use glyph_workflow_engine::{
     ids::{StepId, WorkflowId},
-    quality::AgreementProgress,
     store::{EventStoreError, Store},
 };
 use serde_json::Value;
 
-use crate::projections::agreement::summaries;
+use crate::projections::agreement::{AgreementCourse, courses};
 
 /// Which agreement.
 #[derive(Clone, Debug, Default)]
@@ -29,18 +28,23 @@ pub struct AgreementFilter {
 pub async fn agreement(
     store: &dyn Store,
     filter: &AgreementFilter,
-) -> Result<Vec<AgreementProgress>, EventStoreError> {
-    let mut agreement = summaries(store).await?;
+) -> Result<Vec<AgreementCourse>, EventStoreError> {
+    let mut agreement = courses(store).await?;
     agreement.retain(|one| {
         let workflow = filter.workflow.as_ref();
-        workflow.is_none_or(|id| one.workflow == *id)
-            && filter.step.as_ref().is_none_or(|id| one.step_id == *id)
+        workflow.is_none_or(|id| one.now.workflow == *id)
+            && filter.step.as_ref().is_none_or(|id| one.now.step_id == *id)
     });
     if let Some(class) = &filter.class {
         for one in &mut agreement {
-            one.classes.retain(|known| is_named(&known.value, class));
+            one.now
+                .classes
+                .retain(|known| is_named(&known.value, class));
+            for point in &mut one.history {
+                point.classes.retain(|known| is_named(&known.value, class));
+            }
         }
-        agreement.retain(|one| !one.classes.is_empty());
+        agreement.retain(|one| !one.now.classes.is_empty());
     }
     Ok(agreement)
 }

@@ -19,9 +19,36 @@ use crate::{
 pub struct GoalDocument {
     #[serde(flatten)]
     report: GoalReport,
+    /// How `current` went in this epoch, oldest first: at most 96 points, the further apart the longer
+    /// the goal goes on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    history: Vec<HistoryPoint>,
+    /// What a person has to state to complete it; absent if no person can, or it is reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    by_hand: Option<ByHand>,
     /// The actions that run when the goal is reached.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     actions: Vec<ActionDocument>,
+}
+
+/// What a person has to state to complete a goal.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ByHand {
+    /// The person has one of these roles; anybody if empty.
+    pub roles: Vec<String>,
+    /// Items that the person confirms, all of them.
+    pub checklist: Vec<String>,
+    /// Whether the person gives a reason.
+    pub needs_reason: bool,
+}
+
+/// What a goal had come to at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct HistoryPoint {
+    /// The time.
+    pub at: DateTime<Utc>,
+    /// The value then, in the unit of the target.
+    pub value: f64,
 }
 
 /// An action of a goal.
@@ -114,6 +141,17 @@ impl GoalDocument {
         });
         Some(Self {
             report: GoalReport::of(goal, goals, now),
+            by_hand: Some(&goal.config)
+                .filter(|config| config.is_by_hand() && goal.completed_at.is_none())
+                .map(|config| ByHand {
+                    roles: config.required_roles.clone(),
+                    checklist: config.checklist.clone(),
+                    needs_reason: config.require_reason,
+                }),
+            history: goal
+                .course()
+                .map(|(at, value)| HistoryPoint { at, value })
+                .collect(),
             actions: configured.collect(),
         })
     }

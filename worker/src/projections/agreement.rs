@@ -17,9 +17,10 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use glyph_workflow_engine::{
     limits::PAGE_MAX,
-    quality::{AgreementProgress, ComparedVisit, Question, Window},
+    quality::{AgreementProgress, ComparedVisit, History, Question, Window},
     store::{EventStoreError, LogEntry, NewMessage, ProjectionRows, ProjectionWrite, Store},
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -35,10 +36,12 @@ use crate::{failpoints::Failpoints, wire::CloudEventMessages};
 pub const PROJECTION: &str = "agreement";
 
 /// The form of the rows. Rows of another form are made anew from the log.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 
 /// The most questions of one step; annotators name the fields of objects.
 const QUESTIONS_MAX: usize = 200;
+/// Answers of which the history of a question tells.
+const CLASSES_PAST_MAX: usize = 6;
 
 /// At most one message per question in this time; the next message includes the changes in between.
 const TELL_EVERY: TimeDelta = TimeDelta::seconds(5);
@@ -78,6 +81,73 @@ struct Row {
     #[serde(rename = "told")]
     notified: Option<(Uuid, DateTime<Utc>)>,
     window: Window,
+    history: History<PastAgreement>,
+}
+
+/// Agreement at an earlier time, in whole millionths, so that reading and writing it changes nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct PastAgreement {
+    agreement: Option<i64>,
+    alpha: Option<i64>,
+    /// On the most frequent answers then.
+    classes: Vec<(Value, i64)>,
+}
+
+impl PastAgreement {
+    fn of(summary: &AgreementProgress) -> Self {
+        let classes = summary.classes.iter().take(CLASSES_PAST_MAX);
+        Self {
+            agreement: summary.agreement.map(millionths),
+            alpha: summary.alpha.map(millionths),
+            classes: classes
+                .map(|class| (class.value.clone(), millionths(class.agreement)))
+                .collect(),
+        }
+    }
+}
+
+/// Agreement at an earlier time.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct AgreementPoint {
+    /// The time.
+    pub at: DateTime<Utc>,
+    /// Mean of `measure` over the items that were in the window then.
+    pub agreement: Option<f64>,
+    /// Krippendorff's alpha over them.
+    pub alpha: Option<f64>,
+    /// Agreement on the answers that were most frequent then.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<ClassPoint>,
+}
+
+/// Agreement on one answer at an earlier time.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct ClassPoint {
+    /// The answer.
+    pub value: Value,
+    /// How often another person gave it to an item to which somebody gave it.
+    pub agreement: f64,
+}
+
+/// Agreement of a question, and how it went.
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct AgreementCourse {
+    /// Now.
+    #[serde(flatten)]
+    pub now: AgreementProgress,
+    /// Earlier, oldest first: at most 96 points, the further apart the longer it goes on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<AgreementPoint>,
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "agreement is from -1 to 1")]
+fn millionths(value: f64) -> i64 {
+    (value * 1e6).round() as i64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "agreement is from -1 to 1")]
+fn whole(millionths: i64) -> f64 {
+    millionths as f64 / 1e6
 }
 
 impl AgreementProjector {
@@ -178,12 +248,17 @@ impl AgreementProjector {
                         cause: entry.event.event_id,
                         notified: None,
                         window: Window::default(),
+                        history: History::default(),
                     }))
                 }
             };
             row.window.add(sample, self.length);
             row.cause = entry.event.event_id;
             row.summary.updated_at = at;
+            if row.history.is_due(at) {
+                let summary = row.window.summary(&row.question, self.length, at);
+                row.history.note(at, PastAgreement::of(&summary));
+            }
         }
     }
 
@@ -250,6 +325,38 @@ pub async fn summaries(store: &dyn Store) -> Result<Vec<AgreementProgress>, Even
         .into_values()
         .filter_map(|row| serde_json::from_value::<Head>(row).ok());
     Ok(heads.map(|head| head.summary).collect())
+}
+
+/// The same, with how each went.
+pub async fn courses(store: &dyn Store) -> Result<Vec<AgreementCourse>, EventStoreError> {
+    /// The part of a row that callers need.
+    #[derive(Deserialize)]
+    struct Head {
+        summary: AgreementProgress,
+        history: History<PastAgreement>,
+    }
+    let rows = store.projection_rows(PROJECTION).await?;
+    let heads = rows
+        .into_values()
+        .filter_map(|row| serde_json::from_value::<Head>(row).ok());
+    let point = |(at, past): (DateTime<Utc>, &PastAgreement)| AgreementPoint {
+        at,
+        agreement: past.agreement.map(whole),
+        alpha: past.alpha.map(whole),
+        classes: past
+            .classes
+            .iter()
+            .map(|(value, agreement)| ClassPoint {
+                value: value.clone(),
+                agreement: whole(*agreement),
+            })
+            .collect(),
+    };
+    let courses = heads.map(|head| AgreementCourse {
+        history: head.history.points().map(point).collect(),
+        now: head.summary,
+    });
+    Ok(courses.collect())
 }
 
 /// A row that cannot be read starts empty.

@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use glyph_worker::{
     projections::{
         AgreementProjector, PageOutcome,
-        agreement::{PROJECTION, summaries},
+        agreement::{AgreementPoint, PROJECTION, courses, summaries},
     },
     wire::{
         CloudEventMessages,
@@ -112,6 +112,36 @@ impl Scenario {
 
 fn at(seconds: i64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000 + seconds, 0).unwrap()
+}
+
+#[tokio::test]
+async fn how_agreement_went_is_told_in_points_and_does_not_depend_on_pages() {
+    let mut courses_read = Vec::new();
+    for page_after_each in [false, true] {
+        let scenario = Scenario::new().await;
+        let projector = scenario.projector(100);
+        for n in 0..40_u8 {
+            // Half a minute apart, and the first ten agree.
+            scenario.seconds.store(30 * i64::from(n), Ordering::SeqCst);
+            let second = if n < 10 { "positive" } else { "negative" };
+            scenario
+                .label(u128::from(n) + 1, ["positive", second])
+                .await;
+            if page_after_each {
+                catch_up(&projector).await;
+            }
+        }
+        catch_up(&projector).await;
+        courses_read.push(courses(&*scenario.store).await.unwrap().remove(0).history);
+    }
+    let history = &courses_read[0];
+    assert_eq!(*history, courses_read[1]);
+    assert_eq!(history.len(), 20, "one a minute");
+    let agreed = |point: &AgreementPoint| point.agreement.unwrap();
+    assert!((agreed(&history[4]) - 1.0).abs() < 1e-9);
+    // The 39th of 40: the second of each minute adds no point.
+    assert!((agreed(&history[19]) - 10.0 / 39.0).abs() < 1e-5);
+    assert_eq!(history[19].classes.len(), 2);
 }
 
 async fn catch_up(projector: &AgreementProjector) {
