@@ -21,7 +21,9 @@ use crate::{
     jobs::JobRunner,
     metrics::Metrics,
     pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
-    projections::{AgreementProjector, GoalProjector, GoldProjector, LabelsProjector, Rounds},
+    projections::{
+        AgreementProjector, FlowProjector, GoalProjector, GoldProjector, LabelsProjector, Rounds,
+    },
     settings::{Services, Settings},
     timers::{ExternalHandlers, GoalActionRunner, PauseExpirer, TimerRunner},
     traces::Traces,
@@ -100,7 +102,7 @@ impl RunningWorker {
         settings: &Settings,
         webhooks: &WebhookClient,
         failpoints: &Failpoints,
-    ) -> [(&'static str, BoxFuture<'static, ()>); 8] {
+    ) -> [(&'static str, BoxFuture<'static, ()>); 9] {
         let store = || Arc::clone(&self.store);
         let orchestrator = || Arc::clone(&self.orchestrator);
         let messages = || settings.publish.messages();
@@ -119,6 +121,7 @@ impl RunningWorker {
         let gold = GoldProjector::new(store(), messages()).with_failpoints(failpoints.clone());
         let labels = LabelsProjector::new(store(), orchestrator(), messages())
             .with_failpoints(failpoints.clone());
+        let flow = FlowProjector::new(store()).with_failpoints(failpoints.clone());
         let rounds = Rounds::default();
         let goal_actions = GoalActionRunner::new(
             store(),
@@ -153,6 +156,7 @@ impl RunningWorker {
             ),
             ("gold", Box::pin(gold.run(rounds.clone(), stopping()))),
             ("labels", Box::pin(labels.run(rounds.clone(), stopping()))),
+            ("flow", Box::pin(flow.run(rounds.clone(), stopping()))),
             ("goal actions", Box::pin(goal_actions.run(stopping()))),
         ]
     }

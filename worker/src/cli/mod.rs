@@ -45,6 +45,7 @@ mod storage;
 mod submit;
 mod task;
 mod topology;
+mod trial;
 mod values;
 mod visualize;
 mod worker;

@@ -1,5 +1,5 @@
-//! `glyph workflow`: validate, create, list, show, yaml, diff, visualize, dry-run, pause, resume, archive and
-//! restore.
+//! `glyph workflow`: validate, create, list, show, yaml, diff, visualize, dry-run, trial, flow, pause, resume,
+//! archive and restore.
 
 use std::path::{Path, PathBuf};
 
@@ -19,11 +19,13 @@ use super::{
     connect::{open_store, orchestrator},
     diagnostics::{check, errors_of, read, render, workflow_of},
     dry_run, expanded,
-    output::{Table, time},
+    output::{Table, grouped, time},
+    trial::{self, TrialArgs},
     visualize::{self, Drawing, is_file, stored},
 };
 use crate::{
     operations::workflows::{ListedWorkflow, WorkflowDiff, WorkflowDocument, file_of, resolve_one},
+    projections::flow::{Flow, flow_of},
     settings::Settings,
     wire::{OperatorRequest, PauseVerb, read_operator_command},
 };
@@ -97,6 +99,14 @@ pub enum WorkflowVerb {
         #[arg(long)]
         explore: bool,
     },
+    /// Let made-up people, who err as often as you say, work on made-up tasks; a file needs no service
+    #[command(after_help = trial::HELP)]
+    Trial(TrialArgs),
+    /// Show how many tasks went from step to step in the last hour and day
+    Flow {
+        /// Workflow id
+        workflow: Slug,
+    },
     /// Pause all tasks of a workflow, in all its revisions
     Pause {
         #[command(flatten)]
@@ -140,6 +150,18 @@ pub(super) async fn run(
         } => dry_run::run(&file, &script, output),
         WorkflowVerb::DryRun { file, script, .. } => {
             dry_run::explore(&file, script.as_deref(), output)
+        }
+        WorkflowVerb::Trial(args) => trial::run(args, settings, output).await,
+        WorkflowVerb::Flow { workflow } => {
+            let store = open_store(settings).await?;
+            if store.load_by_name(&workflow).await?.is_none() {
+                return Err(CliError::not_found("workflow", workflow));
+            }
+            let flow = flow_of(&*store, &workflow, Utc::now()).await?;
+            output.result(&json!({"workflow": workflow, "flow": flow}), || {
+                flow_text(&flow)
+            });
+            Ok(())
         }
         WorkflowVerb::Create { file } => create(&file, settings, output).await,
         WorkflowVerb::List { workflow, archived } => {
@@ -258,6 +280,22 @@ async fn revision(
     } else {
         stored(named, settings).await
     }
+}
+
+fn flow_text(flow: &[Flow]) -> String {
+    if flow.is_empty() {
+        return "no task has gone from step to step in the last day".to_owned();
+    }
+    let mut table = Table::new(&["from", "to", "last hour", "last day"]);
+    for way in flow {
+        table.row([
+            way.from.clone(),
+            way.to.clone(),
+            grouped(way.last_hour),
+            grouped(way.last_day),
+        ]);
+    }
+    table.render(0)
 }
 
 fn diff_text(diff: &WorkflowDiff) -> String {

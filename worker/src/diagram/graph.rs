@@ -24,6 +24,20 @@ pub(super) struct Node {
     pub(super) lines: Vec<String>,
 }
 
+impl Node {
+    /// The step's id, or what a terminal is called in transitions.
+    pub(super) fn name(&self) -> &str {
+        match self.kind {
+            NodeKind::Start => "",
+            NodeKind::Complete => "_complete",
+            NodeKind::Failed => "_failed",
+            NodeKind::People | NodeKind::Machine | NodeKind::Question => {
+                self.lines.first().map_or("", String::as_str)
+            }
+        }
+    }
+}
+
 /// The kind of a node.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum NodeKind {

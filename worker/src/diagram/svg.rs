@@ -52,7 +52,7 @@ pub fn svg(config: &WorkflowConfig) -> String {
         MARGIN + title,
     );
     for (at, edge) in graph.edges.iter().enumerate() {
-        edge_path(&mut svg, edge, &layout.bends[at], &layout, &sizes);
+        edge_path(&mut svg, &graph, edge, &layout.bends[at], &layout, &sizes);
     }
     for (node, (centre, size)) in graph.nodes.iter().zip(layout.centres.iter().zip(&sizes)) {
         node_shape(&mut svg, node, *centre, *size);
@@ -219,6 +219,7 @@ fn points_of(edge: &Edge, bends: &[Point], layout: &Layout, sizes: &[(f64, f64)]
 
 fn edge_path(
     svg: &mut String,
+    graph: &Graph,
     edge: &Edge,
     bends: &[Point],
     layout: &Layout,
@@ -254,10 +255,33 @@ fn edge_path(
         EdgeKind::Back => "edge back",
         EdgeKind::Exhausted => "edge exhausted",
     };
+    let (from, to) = (graph.nodes[edge.from].name(), graph.nodes[edge.to].name());
+    let beside = beside(edge, &points);
     let _ = writeln!(
         svg,
-        "<path class=\"{class}\" d=\"{path}\" marker-end=\"url(#arrow)\"/>"
+        "<path class=\"{class}\" data-from=\"{}\" data-to=\"{}\" data-x=\"{:.1}\" data-y=\"{:.1}\" d=\"{path}\" \
+         marker-end=\"url(#arrow)\"/>",
+        escaped(from),
+        escaped(to),
+        beside.x,
+        beside.y
     );
+}
+
+/// A point on an edge, away from its label and near its end, for what others draw there.
+fn beside(edge: &Edge, points: &[Point]) -> Point {
+    let (a, b) = (points[points.len() - 2], points[points.len() - 1]);
+    if edge.from == edge.to {
+        return Point {
+            x: a.x + LOOP * 0.75,
+            y: f64::midpoint(a.y, b.y),
+        };
+    }
+    // The curve at three quarters of its last part.
+    Point {
+        x: a.x * 0.156 + b.x * 0.844,
+        y: a.y * 0.297 + b.y * 0.703,
+    }
 }
 
 fn node_shape(svg: &mut String, node: &Node, centre: Point, (width, height): (f64, f64)) {

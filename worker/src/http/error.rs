@@ -16,6 +16,7 @@ use glyph_workflow_engine::{
     OrchestrationError, ParseError, ValidationError,
     backtest::ChangeError,
     command::{Dead, Undecided},
+    simulation::CrowdError,
     store::EventStoreError,
 };
 use schemars::JsonSchema;
@@ -26,6 +27,7 @@ use crate::{
     broker::BrokerError,
     operations::{
         backtest::BacktestFailure, feed::FeedError, labels::LabelsError, migration::MigrationError,
+        trial::TrialFailure,
     },
     telemetry,
     wire::{Unreadable, UnreadableCode},
@@ -333,6 +335,21 @@ impl From<BacktestFailure> for Problem {
             }
             BacktestFailure::Backtest(_) | BacktestFailure::Panicked => {
                 tracing::error!(error = telemetry::chain(&failure), "a backtest failed");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<TrialFailure> for Problem {
+    fn from(failure: TrialFailure) -> Self {
+        match failure {
+            TrialFailure::Change(ChangeError::Invalid(error)) => error.into(),
+            TrialFailure::Change(error) => Self::malformed(error.to_string()),
+            TrialFailure::Crowd(CrowdError::OutOfRange(..)) => Self::malformed(failure.to_string()),
+            TrialFailure::Crowd(CrowdError::Compile(_) | CrowdError::Model(_))
+            | TrialFailure::Panicked => {
+                tracing::error!(error = telemetry::chain(&failure), "a trial failed");
                 Self::internal()
             }
         }

@@ -37,6 +37,7 @@ mod session;
 mod status;
 mod stuck;
 mod tasks;
+mod trials;
 mod workflows;
 
 pub use api::{Api, BrokerSlot, CommandSink, NotTaken, REQUEST_TIMEOUT};

@@ -47,8 +47,8 @@ use super::{
     stuck::StuckBoard,
     tasks,
     tasks::{ExplainedTask, SeenState},
-    workflows,
-    workflows::{OperatorResult, WorkflowList},
+    trials, workflows,
+    workflows::{FlowDocument, OperatorResult, WorkflowList},
 };
 use crate::{
     operations::{
@@ -158,6 +158,7 @@ fn operations() -> Vec<Operation> {
     all.extend(annotator_reports::operations());
     all.extend(labels::operations());
     all.extend(backtests::operations());
+    all.extend(trials::operations());
     all.extend(feed::operations());
     all.push(
         Operation::get("/api/v1/goals", "list_goals", goals::list)
@@ -278,6 +279,10 @@ fn workflow_operations() -> Vec<Operation> {
         )
         .answers::<WorkflowDiff>(200, "What differs")
         .problems(&[404]),
+        Operation::get("/api/v1/workflows/{id}/flow", "show_flow", workflows::flow)
+            .summary("How many tasks of a workflow went from step to step in the last hour and day")
+            .answers::<FlowDocument>(200, "The ways that were gone, over all revisions")
+            .problems(&[404]),
         Operation::get(
             "/api/v1/workflows/{id}/answers",
             "show_answers",

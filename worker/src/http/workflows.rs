@@ -6,6 +6,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
+use chrono::Utc;
 use glyph_workflow_engine::{
     WorkflowConfig,
     ids::WorkflowId,
@@ -29,6 +30,7 @@ use crate::{
         secrets::hide,
         workflows::{ListedWorkflow, WorkflowDiff, WorkflowDocument, file_of, resolve_one},
     },
+    projections::flow::{Flow, flow_of},
     wire::{OperatorRequest, PauseVerb, read_operator_command},
 };
 
@@ -163,6 +165,23 @@ pub(super) async fn restore(
     body: Limited,
 ) -> Response {
     operator_command(api, &caller, PauseVerb::Restore, id, headers, body).await
+}
+
+/// How many tasks of a workflow went which way.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct FlowDocument {
+    workflow: WorkflowId,
+    /// The ways, by the step left and what was entered.
+    flow: Vec<Flow>,
+}
+
+pub(super) async fn flow(
+    State(api): State<Api>,
+    Path(id): Path<String>,
+) -> Result<Json<FlowDocument>, Problem> {
+    let workflow = named(&api, &id).await?.id;
+    let flow = flow_of(&*api.store, &workflow, Utc::now()).await?;
+    Ok(Json(FlowDocument { workflow, flow }))
 }
 
 /// The pause of a workflow after an operator command.

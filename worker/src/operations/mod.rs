@@ -24,5 +24,6 @@ pub mod status;
 pub mod stuck;
 pub mod tasks;
 pub mod text_file;
+pub mod trial;
 pub mod waiting;
 pub mod workflows;

@@ -127,18 +127,23 @@ pub async fn stuck(
     store: &dyn Store,
     orchestrator: &WorkflowOrchestrator,
 ) -> Result<Stuck, OrchestrationError> {
-    let loads = store.step_loads().await?;
-    let whole = store.workflow_pauses().await?.active;
-    let (mut groups, held_beyond) = by_incident(store).await?;
-    let (paused, paused_beyond) = paused_tasks(store).await?;
-    let (refused, refused_beyond) = refused_messages(store).await?;
+    let (loads, pauses, incidents, paused, refused, claims) = tokio::try_join!(
+        store.step_loads(),
+        store.workflow_pauses(),
+        by_incident(store),
+        paused_tasks(store),
+        refused_messages(store),
+        store.claim_counts(PEOPLE_MAX),
+    )?;
+    let (mut groups, held_beyond) = incidents;
+    let (paused, paused_beyond) = paused;
+    let (refused, refused_beyond) = refused;
     groups.extend(nobody_qualified(store, orchestrator, &loads).await?);
     groups.extend(refused);
-    groups.extend(paused_workflows(store, &whole, &loads).await?);
+    groups.extend(paused_workflows(store, &pauses.active, &loads).await?);
     groups.extend(paused);
     groups.sort_by_key(|group| (std::cmp::Reverse(group.tasks), group.cause));
-    let claims = store.claim_counts(PEOPLE_MAX).await?.into_iter();
-    let claims = claims.map(|count| HeldByPerson {
+    let claims = claims.into_iter().map(|count| HeldByPerson {
         user_id: count.user_id,
         slots: count.slots,
     });

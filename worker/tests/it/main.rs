@@ -11,6 +11,7 @@ mod crash_points;
 mod database_link;
 mod documentation;
 mod fuzz;
+mod flow;
 mod goals;
 mod goals_survive;
 mod gold;

@@ -258,11 +258,13 @@ const ARGUMENTS: &[(&str, &[&str])] = &[
     ("workflow archive", &["sentiment-dual"]),
     ("workflow create", &[DUAL]),
     ("workflow diff", &["sentiment-dual", "sentiment-dual"]),
+    ("workflow flow", &["sentiment-dual"]),
     ("workflow list", &[]),
     ("workflow pause", &["sentiment-dual"]),
     ("workflow restore", &["sentiment-dual"]),
     ("workflow resume", &["sentiment-dual"]),
     ("workflow show", &["sentiment-dual"]),
+    ("workflow trial", &["sentiment-dual"]),
     ("workflow visualize", &["sentiment-dual"]),
     ("workflow yaml", &["sentiment-dual"]),
 ];

@@ -235,12 +235,19 @@ fn annotators_and_viewers_get_what_is_theirs_alone() {
             "sign_in",
             "start_task",
             "submit_task",
+            "try_workflow",
         ]
     );
     let by_viewers: Vec<&str> = of("viewer").into_iter().filter(changes).collect();
     assert_eq!(
         by_viewers,
-        ["diff_workflows", "explain_task", "export_labels", "sign_in"]
+        [
+            "diff_workflows",
+            "explain_task",
+            "export_labels",
+            "sign_in",
+            "try_workflow",
+        ]
     );
 }
 
