@@ -1,5 +1,6 @@
-"""The web console in a browser: signs in, finds a stuck task by its cause, resolves it and sees it move; travels in time;
-shows a viewer no verb that it may not use.
+"""The web console in a browser: signs in, finds a stuck task by its cause, resolves it and sees it move; stores a workflow, tries it, starts
+a task of it and completes a goal; travels in time; shows a viewer no verb that it may not use. Every page in both themes by axe's rules, and
+the main ones by the keyboard alone.
 
 Needs Chromium: one of the system, or the one that `playwright install chromium` fetches.
 """
@@ -13,6 +14,7 @@ import shutil
 import tempfile
 import urllib.request
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Error, sync_playwright
 
 from glyph_client import Answering, Deployment, HttpServer, derived, fresh, wait_until
@@ -27,7 +29,31 @@ workflow:
   transitions:
     - {{ from: annotate, to: notify }}
     - {{ from: notify, to: _complete }}
+goals:
+  - {{ id: volume, type: volume, target: 100, unit: annotations }}
+  - {{ id: handover, type: manual, checklist: [read by legal, copied], require_reason: true }}
 """
+# What somebody types who is in a hurry, and what they type then.
+FAULTY = "workflow:\n  id: typed\n  steps:\n    - { id: annotate, typ: annotation }\n"
+TYPED = """
+workflow:
+  id: typed
+  steps:
+    - id: annotate
+      type: annotation
+      answer: { field: label, kind: category, values: [a, b] }
+      completion: { type: annotation_count, count: 2 }
+      consensus: { threshold: 1.0 }
+    - { id: decide, type: adjudication }
+  transitions:
+    - { from: annotate, to: _complete, condition: { type: on_agreement } }
+    - { from: annotate, to: decide, condition: { type: on_disagreement } }
+    - { from: decide, to: _complete }
+"""
+VIEWS = (
+    "now", "stuck", "tasks", "task/{task}", "dead", "rejected", "jobs", "outbox", "log", "workflow", "workflow/moderation", "trial/moderation",
+    "people", "people/{person}", "goals", "agreement", "labels",
+)
 TOKENS = {"operator": "token of olga", "viewer": "token of vera"}
 TRAVELS = 100
 SECONDS = 20
@@ -67,7 +93,7 @@ def check(checks, browser, receiver, client):
     page = browser.new_page()
     faults = []
     page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("console", lambda message: faults.append(message.text) if message.type == "error" and "401" not in message.text else None)
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" and not any(code in message.text for code in ("401", "422")) else None)
     page.on("request", lambda request: faults.append(request.url) if not request.url.startswith(client.root) else None)
     page.goto(f"{client.root}/ui/")
     checks.true("without a session the page asks for a token", seen(page, "h1", "Sign in"))
@@ -81,7 +107,10 @@ def check(checks, browser, receiver, client):
     checks.true("figures come by themselves", seen(page, ".tile", "Incidents") and seen(page, "#live", "live"))
 
     find_and_resolve(checks, page, receiver, client)
+    author(checks, page, client)
     travel(checks, page, client, tasks)
+    by_rules(checks, page, client, tasks[0])
+    by_keyboard(checks, page, client, tasks[-1])
     faults and print(*faults, sep="\n")
     checks.equal("the pages fetch nothing from elsewhere and log no error", faults, [])
     page.get_by_role("button", name="Sign out").click()
@@ -124,6 +153,128 @@ def find_and_resolve(checks, page, receiver, client):
     client.post(f"tasks/{other}/pause", {"reason": "seen from elsewhere"})
     checks.true("what others do is shown by itself", seen(page, ".summary", "seen from elsewhere") and page.evaluate("window.sameDocument"))
     client.post(f"tasks/{other}/resume", {})
+
+
+def author(checks, page, client):
+    """Stores a workflow, with a fault at first; tries it; starts a task; completes a goal."""
+    page.goto(f"{client.root}/ui/#/workflow")
+    page.get_by_role("button", name="New workflow").click()
+    page.locator("dialog textarea").fill(FAULTY)
+    page.locator("dialog button.primary").click()
+    said = seen(page, "dialog [role=alert]", "Line 4")
+    checks.true("what is wrong with a file is said beside it, and the text is kept", said and "typ:" in page.locator("dialog textarea").input_value())
+    page.locator("dialog textarea").fill(TYPED)
+    page.locator("dialog button.primary").click()
+    checks.true("a file becomes a revision", seen(page, "h1", "typed"))
+
+    page.get_by_role("link", name="Try it").click()
+    labels = page.locator(".tile:has-text('Labels a task') strong")
+    labels.wait_for()
+    checks.equal("a trial says what it takes", labels.inner_text(), "2.00")
+    page.get_by_label("annotate: people asked").focus()
+    page.keyboard.press("ArrowRight")
+    checks.true("a slider plays it again, beside what is stored", seen(page, ".tile", "2.00 as stored") and labels.inner_text() == "3.00")
+
+    page.goto(f"{client.root}/ui/#/workflow/typed")
+    page.get_by_role("button", name="Start a task").click()
+    page.locator("dialog input[name=key]").fill("typed-1")
+    page.locator("dialog button.primary").click()
+    checks.true("a task is started by its key", seen(page, ".waiting", "annotate"))
+    task = client.get("tasks?workflow=typed")["tasks"][0]["task_id"]
+    for person in ("ann", "bob"):
+        client.post(f"tasks/{task}/submit", {"annotation": {"user_id": derived(person), "data": {"label": "a"}}})
+    page.goto(f"{client.root}/ui/#/workflow/typed")
+    checks.true("the drawing shows which way it went", seen(page, ".diagram .went text", "1"))
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save the file").click()
+    checks.true("the file comes back", "kind: category" in text_of(download))
+
+    page.goto(f"{client.root}/ui/#/labels?workflow=typed")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Export as JSON Lines").click()
+    checks.equal("the labels come as a file", [json.loads(line)["value"] for line in text_of(download).splitlines()], ["a"])
+
+    page.goto(f"{client.root}/ui/#/goals")
+    checks.true("a goal shows how it went", seen(page, "article:has-text('volume')", "of 100") and page.locator("svg.burnup").count() >= 1)
+    checks.equal("only a goal that waits for a person can be completed", page.get_by_role("button", name="Complete").count(), 1)
+    page.get_by_role("button", name="Complete").click()
+    for box in page.locator("dialog input[type=checkbox]").all():
+        box.check()
+    page.locator("dialog input[name=reason]").fill("handed over")
+    page.locator("dialog button.primary").click()
+    checks.true("and is", seen(page, "article:has-text('handover') .badge", "met"))
+
+
+def text_of(download):
+    with open(download.value.path()) as file:
+        return file.read()
+
+
+def by_rules(checks, page, client, task):
+    """No page breaks a rule of axe, by day and by night."""
+    axe, broken = Axe(), []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        for view in VIEWS:
+            view = view.format(task=task, person=derived("ann"))
+            page.goto(f"{client.root}/ui/#/{view}")
+            page.locator("main h1").first.wait_for()
+            # The second time only colours differ.
+            options = {} if scheme == "light" else {"runOnly": ["color-contrast"]}
+            for violation in axe.run(page, options=options).response["violations"]:
+                broken.append((scheme, view, violation["id"], [node["target"] for node in violation["nodes"]][:3]))
+    page.emulate_media(color_scheme="light")
+    checks.all(f"no rule of axe is broken on {len(VIEWS)} pages, light and dark", broken)
+
+
+# What can be used on a page, as a person sees it; numbered, so that it is known again.
+USABLE = """() => {
+    const found = [...document.querySelectorAll('a[href], button, input, select, textarea, summary, [tabindex="0"]')]
+    const usable = found.filter(one => !one.disabled && one.tabIndex >= 0 && one.checkVisibility())
+    usable.forEach((one, at) => one.setAttribute('data-usable', at))
+    return usable.length
+}"""
+FOCUSED = """() => {
+    const style = getComputedStyle(document.activeElement)
+    return [document.activeElement.getAttribute('data-usable'), style.outlineStyle !== 'none' && style.outlineWidth !== '0px']
+}"""
+
+
+def by_keyboard(checks, page, client, task):
+    """Everything that can be used is reached by Tab, and one sees where one is; a dialog is left by Escape, back to where it was opened."""
+    missed = []
+    for view in ("stuck", f"task/{task}", "workflow/typed", "trial/typed", "labels", "goals"):
+        page.goto(f"{client.root}/ui/#/{view}")
+        page.locator("main h1").first.wait_for()
+        if view.startswith("trial"):
+            page.get_by_text("Labels a task").wait_for()
+        page.evaluate("document.activeElement.blur()")
+        count = page.evaluate(USABLE)
+        reached, unseen = set(), set()
+        for _ in range(count + 3):
+            page.keyboard.press("Tab")
+            which, is_seen = page.evaluate(FOCUSED)
+            reached.add(which)
+            if which is not None and not is_seen:
+                unseen.add(which)
+        lost = {str(number) for number in range(count)} - reached
+        if lost or unseen:
+            missed.append((view, described(page, lost), described(page, unseen)))
+    checks.all("everything is reached by Tab, and seen to be", missed)
+
+    page.goto(f"{client.root}/ui/#/task/{task}")
+    pause = page.get_by_role("button", name="Pause", exact=True)
+    pause.focus()
+    page.keyboard.press("Enter")
+    checks.true("a dialog takes the focus", page.locator("dialog").evaluate("dialog => dialog.contains(document.activeElement)"))
+    page.keyboard.press("Escape")
+    page.locator("dialog").wait_for(state="detached")
+    checks.true("Escape leaves it, back to its button", pause.evaluate("button => button === document.activeElement"))
+
+
+def described(page, numbers):
+    found = [page.locator(f"[data-usable='{number}']").first for number in sorted(numbers)[:3]]
+    return [one.evaluate("one => one.outerHTML.slice(0, 80)") for one in found if one.count()]
 
 
 def travel(checks, page, client, tasks):

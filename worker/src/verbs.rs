@@ -118,7 +118,8 @@ const TASKS: &[Verb] = &[
         "start a task",
         &["POST /api/v1/tasks/{task_id}/start"],
         &["task start"],
-    ),
+    )
+    .on(&["workflow"]),
     both(
         "submit a person's work",
         &["POST /api/v1/tasks/{task_id}/submit"],
@@ -182,7 +183,8 @@ const TASKS: &[Verb] = &[
         "list open incidents, by code",
         &["GET /api/v1/incidents"],
         &["incident list"],
-    ),
+    )
+    .on(&["stuck"]),
     both(
         "tell why tasks do not go on, by cause",
         &["GET /api/v1/stuck"],
@@ -260,28 +262,31 @@ const WORKFLOWS: &[Verb] = &[
         &["GET /api/v1/workflows"],
         &["workflow list"],
     )
-    .on(&["labels", "people", "tasks", "workflow"]),
+    .on(&["labels", "log", "people", "tasks", "workflow"]),
     both(
         "store a file as a new revision",
         &["POST /api/v1/workflows"],
         &["workflow create"],
-    ),
+    )
+    .on(&["workflow"]),
     both(
         "show a revision",
         &["GET /api/v1/workflows/{id}"],
         &["workflow show"],
     )
-    .on(&["workflow"]),
+    .on(&["trial", "workflow"]),
     both(
         "show a revision as a file",
         &["GET /api/v1/workflows/{id}/yaml"],
         &["workflow yaml"],
-    ),
+    )
+    .on(&["workflow"]),
     both(
         "show how two revisions differ",
         &["GET /api/v1/workflows/{id}/diff"],
         &["workflow diff"],
-    ),
+    )
+    .on(&["workflow"]),
     both(
         "show what each step asks people for",
         &["GET /api/v1/workflows/{id}/answers"],
@@ -292,7 +297,19 @@ const WORKFLOWS: &[Verb] = &[
         &["GET /api/v1/workflows/{id}/diagram"],
         &["workflow visualize"],
     )
+    .on(&["trial", "workflow"]),
+    both(
+        "show how many tasks went from step to step lately",
+        &["GET /api/v1/workflows/{id}/flow"],
+        &["workflow flow"],
+    )
     .on(&["workflow"]),
+    both(
+        "let made-up people work on made-up tasks",
+        &["POST /api/v1/workflows/{id}/trial"],
+        &["workflow trial"],
+    )
+    .on(&["trial"]),
     both(
         "pause all tasks",
         &["POST /api/v1/workflows/{id}/pause"],
@@ -327,7 +344,8 @@ const WORKFLOWS: &[Verb] = &[
         "decide recorded tasks again under other settings",
         &["POST /api/v1/backtests"],
         &["backtest"],
-    ),
+    )
+    .on(&["trial"]),
     cli("check a file", &["workflow validate"], ALONE),
     cli("simulate a file", &["workflow dry-run"], ALONE),
 ];
@@ -343,7 +361,8 @@ const RESULTS: &[Verb] = &[
         "export all labels, as JSON lines or CSV",
         &["GET /api/v1/labels/export"],
         &["labels export"],
-    ),
+    )
+    .on(&["labels"]),
     both(
         "list labels that are most likely wrong",
         &["GET /api/v1/labels/suspect"],
@@ -354,12 +373,14 @@ const RESULTS: &[Verb] = &[
         "look back at completed tasks",
         &["POST /api/v1/labels/look"],
         &["labels look"],
-    ),
+    )
+    .on(&["labels"]),
     both(
         "show calibration",
         &["GET /api/v1/calibration"],
         &["labels calibration"],
-    ),
+    )
+    .on(&["labels"]),
     both(
         "show agreement of annotators",
         &["GET /api/v1/agreement"],
@@ -456,7 +477,7 @@ const FAILED: &[Verb] = &[
 ];
 
 const MESSAGES: &[Verb] = &[
-    both("read the log", &["GET /api/v1/events"], &["events tail"]),
+    both("read the log", &["GET /api/v1/events"], &["events tail"]).on(&["log"]),
     cli(
         "send messages of the log again",
         &["events replay"],
@@ -466,12 +487,14 @@ const MESSAGES: &[Verb] = &[
         "list messages that the broker has refused",
         &["GET /api/v1/outbox"],
         &["outbox list"],
-    ),
+    )
+    .on(&["outbox"]),
     both(
         "give up a message that the broker refuses",
         &["POST /api/v1/outbox/{message_id}/drop"],
         &["outbox drop"],
-    ),
+    )
+    .on(&["outbox"]),
     cli(
         "enqueue commands from a file",
         &["publish"],
@@ -485,7 +508,7 @@ const DEPLOYMENT: &[Verb] = &[
         &["GET /api/v1/status", "GET /ui/events"],
         &["status"],
     )
-    .on(&["now", "workflow"]),
+    .on(&["log", "now", "workflow"]),
     cli("run a worker", &["worker"], PROCESS),
     cli("run sample data", &["demo"], PROCESS),
     cli("measure the pipeline", &["bench"], PROCESS),
@@ -528,7 +551,8 @@ const DEPLOYMENT: &[Verb] = &[
         "set what the worker logs",
         &["PUT /api/v1/log"],
         ONE_PROCESS,
-    ),
+    )
+    .on(&["now"]),
     http(
         "ask whether the process lives, and is ready",
         &["GET /livez", "GET /readyz"],

@@ -90,7 +90,7 @@ fn means(called: &[String], operation: &[String]) -> bool {
 /// The paths that a page of the console calls, below `/api/v1`.
 fn calls(page: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
-    for name in ["get(", "getText(", "post(", "all("] {
+    for name in ["get(", "getText(", "post(", "all(", "address("] {
         for (at, _) in page.match_indices(name) {
             let before = page[..at].chars().next_back();
             if before.is_some_and(|c| c.is_alphanumeric() || c == '.') {

@@ -4,9 +4,9 @@ const ROOT = new URL('..', document.baseURI)
 
 /** An answer that is a problem document, or no answer at all. */
 export class Problem extends Error {
-  constructor(status, code, detail) {
+  constructor(status, code, detail, diagnostics = []) {
     super(detail)
-    Object.assign(this, { status, code })
+    Object.assign(this, { status, code, diagnostics })
   }
 }
 
@@ -20,7 +20,7 @@ async function send(path, options = {}) {
   }
   if (answer.ok || answer.status === 304) return answer
   const problem = await answer.json().catch(() => ({}))
-  throw new Problem(answer.status, problem.code ?? 'error', problem.detail ?? `The worker answered ${answer.status}.`)
+  throw new Problem(answer.status, problem.code ?? 'error', problem.detail ?? `The worker answered ${answer.status}.`, problem.diagnostics)
 }
 
 /** Reads JSON of `/api/v1/…`; parameters that are empty are left out. */
@@ -34,10 +34,15 @@ export async function getText(path, signal) {
   return (await send(`api/v1/${path}`, { signal })).text()
 }
 
-/** Sends a body to `/api/v1/…`. */
-export async function post(path, body = {}, method = 'POST') {
-  const headers = { 'content-type': 'application/json' }
-  const answer = await send(`api/v1/${path}`, { method, headers, body: JSON.stringify(body) })
+/** The address of an answer that the browser saves as a file. */
+export function address(path, parameters) {
+  return new URL(`api/v1/${path}?${new URLSearchParams(parameters)}`, ROOT).href
+}
+
+/** Sends a body to `/api/v1/…`: JSON, or a text of its own type. */
+export async function post(path, body = {}, { method = 'POST', type, signal } = {}) {
+  const headers = { 'content-type': type ?? 'application/json' }
+  const answer = await send(`api/v1/${path}`, { method, headers, signal, body: type ? body : JSON.stringify(body) })
   return answer.status === 204 ? null : answer.json()
 }
 

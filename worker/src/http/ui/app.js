@@ -4,13 +4,17 @@ import { Problem, follow, session as whoAmI, signIn, signOut } from './api.js'
 import { badge, h, serverTime, show, toast } from './dom.js'
 import * as agreement from './agreement.js'
 import * as goals from './goals.js'
+import { taskOfKey } from './keys.js'
 import * as labels from './labels.js'
 import * as letters from './letters.js'
+import * as log from './log.js'
 import * as now from './now.js'
+import * as outbox from './outbox.js'
 import * as people from './people.js'
 import * as stuck from './stuck.js'
 import * as task from './task.js'
 import * as tasks from './tasks.js'
+import * as trial from './trial.js'
 import * as workflow from './workflow.js'
 
 /** Name in the address, name in the navigation, and what shows it. */
@@ -22,7 +26,10 @@ const VIEWS = {
   dead: ['Dead', letters.deadView],
   rejected: ['Rejected', letters.rejectedView],
   jobs: [null, letters.jobsView],
+  outbox: [null, outbox.view],
+  log: ['Log', log.view],
   workflow: ['Workflows', workflow.view],
+  trial: [null, trial.view],
   people: ['People', people.view],
   goals: ['Goals', goals.view],
   agreement: ['Agreement', agreement.view],
@@ -98,7 +105,12 @@ function context(name, parts, query) {
         toast(`${what}: ${error.message}`, 'bad')
         if (error.status === 401) signInView(error.message)
       }
-      view.reload?.()
+      try {
+        await view.reload?.()
+      } catch (error) {
+        // Where it led to another page, this one is over.
+        if (error.name !== 'AbortError') throw error
+      }
     },
   }
   return view
@@ -176,10 +188,12 @@ function attention() {
 }
 
 function navigation(current) {
-  const of = { task: 'tasks', jobs: 'dead' }[current] ?? current
+  const of = { task: 'tasks', jobs: 'dead', trial: 'workflow', outbox: 'now' }[current] ?? current
   const links = Object.entries(VIEWS).filter(([, [label]]) => label).map(([name, [label]]) =>
     h('a', { href: `#/${name}`, 'data-view': name, 'aria-current': name === of ? 'page' : null }, label, ' ', h('span', { class: 'count' })))
   document.getElementById('nav').replaceChildren(...links)
+  // On a phone the views are one line, which scrolls.
+  document.querySelector('#nav [aria-current]')?.scrollIntoView({ block: 'nearest', inline: 'center' })
   if (status) attention()
 }
 
@@ -237,26 +251,17 @@ function theme(wanted) {
   } catch { /* A browser that keeps nothing shows the theme of the system next time. */ }
 }
 
-/** A task of a key of one's own: UUIDv5 of `glyph:task:KEY` in the namespace of URLs. */
-async function taskOfKey(key) {
-  const namespace = Uint8Array.from('6ba7b8119dad11d180b400c04fd430c8'.match(/../g), byte => parseInt(byte, 16))
-  const name = new TextEncoder().encode(`glyph:task:${key}`)
-  const hash = new Uint8Array(await crypto.subtle.digest('SHA-1', new Uint8Array([...namespace, ...name])))
-  hash[6] = (hash[6] & 0x0f) | 0x50
-  hash[8] = (hash[8] & 0x3f) | 0x80
-  const hex = Array.from(hash.slice(0, 16), byte => byte.toString(16).padStart(2, '0')).join('')
-  return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
-}
-
 document.getElementById('find').onsubmit = async event => {
   event.preventDefault()
   const input = event.target.elements.task
   const text = input.value.trim()
   if (!text) return
-  const isId = /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/i.test(text)
-  if (!isId && !globalThis.crypto?.subtle) return toast('A key can be looked up over HTTPS or on this machine only; paste the task id.', 'bad')
-  location.hash = `#/task/${isId ? text.toLowerCase() : await taskOfKey(text)}`
-  input.value = ''
+  try {
+    location.hash = `#/task/${await taskOfKey(text)}`
+    input.value = ''
+  } catch (error) {
+    toast(error.message, 'bad')
+  }
 }
 
 document.getElementById('theme').onclick = () => {

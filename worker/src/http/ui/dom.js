@@ -104,7 +104,10 @@ export function serverTime(text) {
   skew = Date.parse(text) - Date.now()
 }
 
-export const secondsSince = text => Math.max(0, (Date.now() + skew - Date.parse(text)) / 1000)
+/** The clock of the server, in milliseconds. */
+export const serverNow = () => Date.now() + skew
+
+export const secondsSince = text => Math.max(0, (serverNow() - Date.parse(text)) / 1000)
 
 /** A time as how long ago it was, with the exact one as its title. */
 export function ago(text) {
@@ -211,6 +214,13 @@ export function field(label, name, { type = 'text', value = '', hint, required, 
     ? h('select', common, options.map(([option, text]) => h('option', { value: option, selected: option === value }, text)))
     : rows ? h('textarea', { ...common, rows }, value) : h('input', { ...common, type, value, autocomplete: 'off' })
   return h('div', { class: 'field' }, h('label', { for: id }, label), input, hint && h('small', { id: `${id}-hint` }, hint))
+}
+
+/** Gives the reader a file. */
+export function save(name, type, ...parts) {
+  const link = h('a', { href: URL.createObjectURL(new Blob(parts, { type })), download: name })
+  link.click()
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000)
 }
 
 /** A line through numbers, with its last value as a text beside it. */

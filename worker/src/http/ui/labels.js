@@ -1,7 +1,7 @@
-// Labels: what tasks were completed with. Likely errors first, all in pages, and export.
+// Labels: what tasks were completed with. Likely errors first, all in pages, calibration, export, looking back.
 
-import { get } from './api.js'
-import { ago, badge, field, h, number, percent, table, taskLink, toast } from './dom.js'
+import { address, get, post } from './api.js'
+import { ago, ask, badge, bar, field, h, number, percent, table, taskLink } from './dom.js'
 
 export async function view(ctx, place) {
   const { workflows } = await get('workflows', { archived: true }, ctx.signal)
@@ -14,7 +14,8 @@ export async function view(ctx, place) {
   const after = ctx.query.get('after') ?? ''
   const likely = h('div', null, h('p', { class: 'empty', role: 'status' }, 'Looking for likely errors'))
   const listed = h('div', null, h('p', { class: 'empty', role: 'status' }, 'Loading'))
-  place.replaceChildren(h('div', { class: 'stack' }, head(ctx, workflow, ids), after ? null : likely, listed))
+  const { calibration } = await get('calibration', { workflow }, ctx.signal)
+  place.replaceChildren(h('div', { class: 'stack' }, head(ctx, workflow, ids), ...(after ? [] : [likely]), listed, calibrated(calibration) || ''))
   if (!after) suspects(ctx, workflow, likely)
   await ctx.live(listed, async () => list(await get('labels', { workflow, limit: 50, after }, ctx.signal), workflow, after), 5)
 }
@@ -41,7 +42,9 @@ function head(ctx, workflow, ids) {
       location.hash = `#/labels?workflow=${new FormData(event.target).get('workflow')}`
     } },
     field('Workflow', 'workflow', { value: workflow, options: ids.map(id => [id, id]) }), h('button', { class: 'primary' }, 'Show'),
-    h('button', { type: 'button', onclick: event => save(ctx, event.target, workflow) }, 'Export as JSON Lines'))]
+    h('a', { class: 'button', href: address('labels/export', { workflow }), download: `${workflow}.labels.jsonl` }, 'Export as JSON Lines'),
+    h('a', { class: 'button', href: address('labels/export', { workflow, format: 'csv' }), download: `${workflow}.labels.csv` }, 'Export as CSV'),
+    ctx.may('operator') && h('button', { type: 'button', onclick: () => lookBack(ctx, workflow) }, 'Look back'))]
 }
 
 function list({ labels, next_after: next }, workflow, after) {
@@ -57,26 +60,26 @@ function list({ labels, next_after: next }, workflow, after) {
 
 const changed = one => one.value_now !== null && JSON.stringify(one.value_now) !== JSON.stringify(one.value) && [' ', badge('another one now', 'warn')]
 
-/** All labels, page by page, as a file. */
-async function save(ctx, button, workflow) {
-  const lines = []
-  button.disabled = true
-  try {
+/** Tells consumers of answers that would be others now. */
+async function lookBack(ctx, workflow) {
+  const said = await ask(`Look back at ${workflow}`, 'The models of annotators judge all completed tasks again. For each answer that would be another one now a message is sent; no label changes.', [], 'Look back')
+  if (!said) return
+  await ctx.act('Look back', async () => {
     let after
+    let [looked, changed] = [0, 0]
     do {
-      const page = await get('labels', { workflow, limit: 1000, after }, ctx.signal)
-      for (const label of page.labels) lines.push(JSON.stringify(label))
-      after = page.next_after
-      button.textContent = `Reading: ${number(lines.length)} labels`
+      const found = await post(`labels/look?${new URLSearchParams({ workflow, ...(after && { after }) })}`)
+      looked += found.tasks
+      changed += found.revised
+      after = found.next_after
     } while (after)
-    const link = h('a', { href: URL.createObjectURL(new Blob(lines.map(line => `${line}\n`), { type: 'application/jsonl' })), download: `${workflow}.labels.jsonl` })
-    link.click()
-    setTimeout(() => URL.revokeObjectURL(link.href), 60000)
-    toast(`${number(lines.length)} labels exported`, 'good')
-  } catch (error) {
-    if (error.name !== 'AbortError') toast(error.message, 'bad')
-  } finally {
-    button.disabled = false
-    button.textContent = 'Export as JSON Lines'
-  }
+    return `${number(looked)} tasks were looked at; ${number(changed)} answers would be others now`
+  })
+}
+
+/** Of answers of a stated probability, how many were right. */
+function calibrated(calibration) {
+  const bins = calibration.flatMap(one => one.bins.filter(bin => bin.answers > 0).map(bin => ({ ...bin, step: one.step_id, against: one.against })))
+  return bins.length > 0 && table('How sure answers were, and how often they were right', ['Step', 'Compared with', 'Stated', '#Answers', 'Right'], bins.map(bin => [
+    bin.step, bin.against, `${percent(bin.from)} to ${percent(bin.to)}`, number(bin.answers), [bar(bin.share, bin.low, bin.high), ` ${percent(bin.share)}`]]))
 }

@@ -81,7 +81,7 @@ function deadLetter(ctx, letter) {
   return h('article', { class: 'card', 'data-key': letter.letter },
     h('h2', null, badge(letter.reason, 'bad'), ' ', h('code', { class: 'id' }, letter.letter), h('span', { class: 'figure' }, letter.routing_key)),
     letter.error && h('p', null, prose(letter.error)),
-    h('p', { class: 'where' }, letter.first_failed_at && ['first failed ', ago(letter.first_failed_at), ' · '], `${letter.attempts} attempts`,
+    h('p', { class: 'where' }, letter.first_failed_at && ['first failed ', ago(letter.first_failed_at), ' · '], `${letter.attempts} ${letter.attempts === 1 ? 'attempt' : 'attempts'}`,
       isTask(letter.task_id) && [' · task ', taskLink(letter.task_id)], letter.command_id && [' · command ', h('code', { class: 'id' }, letter.command_id)]),
     body(letter.body, letter.error),
     Object.keys(letter.headers).length > 0 && json(letter.headers, 'Headers'),
@@ -98,7 +98,7 @@ async function edit(ctx, letter) {
   } catch { /* It is edited as it came. */ }
   const said = await ask('Edit a dead letter', letter.error, [field('Body', 'body', { rows: 16, value: text })], 'Put it back')
   if (said) await ctx.act('Edit', async () => {
-    await post(`dead-letters/${letter.letter}`, { body: said.body }, 'PUT')
+    await post(`dead-letters/${letter.letter}`, { body: said.body }, { method: 'PUT' })
     return 'The letter is changed; replay it now'
   })
 }

@@ -1,16 +1,19 @@
 // Now: is it working, and what waits?
 
-import { ago, badge, duration, h, number, show, sparkline, table, taskLink, workflowLink } from './dom.js'
+import { post } from './api.js'
+import { ago, ask, badge, duration, field, h, number, show, sparkline, table, workflowLink } from './dom.js'
 
 const PARTS = { database: 'Database', migrations: 'Schema', broker: 'Broker', intake: 'Intake' }
 /** What was seen since the page was opened: time, tasks that ended, tasks. */
 const seen = []
 const SEEN_MAX = 300
+/** So many refused messages the status lists at most. */
+const REFUSED_MAX = 20
 
 export function view(ctx, place) {
   ctx.onStatus(status => {
     remember(status)
-    show(place, page(status))
+    show(place, page(ctx, status))
   })
 }
 
@@ -35,13 +38,23 @@ function pace(key) {
   return rates
 }
 
-function page(status) {
+function page(ctx, status) {
   const database = status.database
   return h('div', { class: 'stack' },
     h('header', { class: 'head' }, h('h1', null, 'Now'), badge(status.ready ? 'ready' : 'not ready', status.ready ? 'good' : 'bad'), h('span', { class: 'dim' }, `Glyph ${status.version}`)),
     h('ul', { class: 'parts' }, Object.entries(PARTS).map(([name, label]) => part(label, status.parts[name]))),
     status.unread && h('p', { class: 'notice bad', role: 'alert' }, `The figures below are old: ${status.unread}.`),
-    database ? figures(status, database) : h('p', { class: 'empty' }, 'The database has not answered yet.'))
+    database ? figures(status, database) : h('p', { class: 'empty' }, 'The database has not answered yet.'),
+    ctx.may('operator') && h('div', { class: 'actions' }, h('button', { onclick: () => setLog(ctx) }, 'Set what this worker logs')))
+}
+
+async function setLog(ctx) {
+  const said = await ask('Set what this worker logs', 'It counts until the worker is restarted, for the one process that answers here.', [
+    field('Filter', 'filter', { value: 'info', required: true, hint: 'A level, and levels of parts: info,glyph_worker=debug' })], 'Set')
+  if (said) await ctx.act('Log', async () => {
+    const { filter, before } = await post('log', { filter: said.filter }, { method: 'PUT' })
+    return `It logs ${filter}, before ${before}`
+  })
 }
 
 function part(label, state) {
@@ -60,10 +73,9 @@ function figures(status, database) {
       tile('Paused', number(tasks.paused), '#/tasks?status=paused', null, tasks.paused > 0 && 'warn'),
       tile('Incidents', number(incidents), '#/stuck', null, incidents > 0 && 'bad'),
       tile('Dead letters', dead === undefined || dead === null ? 'not known' : number(dead), '#/dead', null, dead > 0 && 'bad'),
-      tile('Outbox', number(outbox.pending), null, h('span', null, outbox.pending > 0 ? `oldest ${duration(outbox.oldest_seconds)}` : 'everything is published'), outbox.oldest_seconds > 30 && 'bad'),
+      tile('Outbox', number(outbox.pending), '#/outbox', h('span', null, outbox.pending > 0 ? `oldest ${duration(outbox.oldest_seconds)}` : 'everything is published'), outbox.oldest_seconds > 30 && 'bad'),
       tile('Timers due', number(timers.due), null, timers.due > 0 && h('span', null, `oldest ${duration(timers.oldest_seconds)}`), timers.oldest_seconds > 60 && 'bad')),
-    outbox.refused.length > 0 && table('Messages that the broker refuses', ['Task', '#Attempts', 'Why'],
-      outbox.refused.map(message => [message.task_id ? taskLink(message.task_id) : '–', number(message.attempts), message.error])),
+    outbox.refused.length > 0 && h('p', { class: 'notice bad' }, 'The broker refuses ', h('a', { href: '#/outbox' }, outbox.refused.length === 1 ? 'a message' : outbox.refused.length < REFUSED_MAX ? `${outbox.refused.length} messages` : `${REFUSED_MAX} messages or more`), `: ${outbox.refused[0].error}`),
     table('Waiting by step', ['Workflow', 'Step', '#Running', '#Paused', '#Incidents', 'Longest untouched'],
       [...database.steps].sort((a, b) => (a.oldest_at ?? '9') < (b.oldest_at ?? '9') ? -1 : 1).map(step => [
         workflowLink(step.workflow, step.revision),

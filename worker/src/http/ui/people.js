@@ -9,9 +9,24 @@ export async function view(ctx, place) {
   const ids = [...new Set(workflows.map(one => one.workflow))].sort()
   const workflow = ctx.query.get('workflow') ?? ids[0] ?? ''
   await ctx.live(place, async () => {
-    const [known, stuck] = await Promise.all([get('annotators', { workflow }, ctx.signal), get('stuck', {}, ctx.signal)])
+    const [known, stuck] = await Promise.all([models(ctx, place, workflow), get('stuck', {}, ctx.signal)])
     return list(known, stuck.claims, workflow, ids)
   }, 5)
+}
+
+/**
+ * What the models know. Who asks first after a start may have to wait until they have read what came since they were kept; what they have
+ * learned so far stays, so it is asked again.
+ */
+async function models(ctx, place, workflow) {
+  for (;;) {
+    try {
+      return await get('annotators', { workflow }, ctx.signal)
+    } catch (error) {
+      if (error.status !== 504) throw error
+      place.replaceChildren(h('p', { class: 'empty', role: 'status' }, 'The models of annotators read the log first. With many tasks this takes a while.'))
+    }
+  }
 }
 
 const choose = (workflow, ids) => h('form', { class: 'filters', onsubmit: event => {

@@ -46,16 +46,29 @@ function actions(ctx, group) {
   if (!ctx.may('operator')) return []
   const several = (label, verb) => h('button', { onclick: () => each(ctx, group.examples, label, verb) }, `${label} ${group.examples.length === 1 ? 'it' : `these ${group.examples.length}`}`)
   switch (group.cause) {
-    case 'incident': return [several('Retry', 'retry')]
+    case 'incident': return [h('button', { onclick: () => retryAll(ctx, group) }, group.tasks === 1 ? 'Retry it' : `Retry all ${number(group.tasks)}`)]
+    case 'message_refused': return [h('a', { class: 'button', href: '#/outbox' }, 'Look at them')]
     case 'task_paused': return [several('Resume', 'resume')]
     case 'workflow_paused': return [h('button', { onclick: () => resume(ctx, group) }, 'Resume the workflow')]
     default: return []
   }
 }
 
+/** Retries every open incident of a group, also those that are not named on the page. */
+async function retryAll(ctx, group) {
+  const tasks = []
+  let after
+  do {
+    const page = await get('incidents', { code: group.code, workflow: group.workflow, after, limit: 200 }, ctx.signal)
+    tasks.push(...page.groups.flatMap(of => of.incidents).filter(one => one.step_id === group.step_id).map(one => one.task_id))
+    after = page.next_after
+  } while (after)
+  await each(ctx, tasks, 'Retry', 'retry')
+}
+
 /** Does one verb to several tasks, and counts. The engine decides each by itself. */
 async function each(ctx, tasks, label, verb) {
-  const said = await ask(`${label} ${tasks.length} tasks`, 'Each is decided by itself; what is refused stays as it is.', [field('Reason', 'reason', { hint: 'Kept in the history of each task.' })], label)
+  const said = await ask(`${label} ${number(tasks.length)} ${tasks.length === 1 ? 'task' : 'tasks'}`, 'Each is decided by itself; what is refused stays as it is.', [field('Reason', 'reason', { hint: 'Kept in the history of each task.' })], label)
   if (!said) return
   await ctx.act(label, async () => {
     let done = 0

@@ -1,7 +1,13 @@
-// Workflows: the list; one with its drawing and what waits where, its revisions and what changed between them.
+// Workflows: the list; one with its drawing, what waits where and what went which way, its revisions and what changed.
 
-import { get, getText, post } from './api.js'
-import { ago, ask, badge, field, h, json, number, s, show, table, taskLink, workflowLink } from './dom.js'
+import { Problem, get, getText, post } from './api.js'
+import { ago, ask, badge, field, h, json, number, save, show, table, taskLink, workflowLink } from './dom.js'
+import { diagram } from './diagram.js'
+import { taskOfKey } from './keys.js'
+
+/** How often the ways are read again, at most; and how long after something has happened they may still change. */
+const FLOW_EVERY = 4000
+const FLOW_TRAILS = 3000
 
 export async function view(ctx, place) {
   if (!ctx.parts[0]) {
@@ -10,28 +16,38 @@ export async function view(ctx, place) {
   }
   const [id, wanted] = ctx.parts[0].split('@')
   ctx.title(id)
-  const page = { id, status: null, against: null }
+  const page = { id, status: null, against: null, span: 'last_hour', flow: [], flowAt: 0, grownAt: Date.now() }
+  const readFlow = async () => {
+    page.flowAt = Date.now()
+    page.flow = (await get(`workflows/${encodeURIComponent(id)}/flow`, {}, ctx.signal)).flow
+  }
   const read = async () => {
-    const [one, { workflows }] = await Promise.all([get(`workflows/${encodeURIComponent(ctx.parts[0])}`, {}, ctx.signal), get('workflows', { workflow: id }, ctx.signal)])
+    const [one, { workflows }] = await Promise.all([get(`workflows/${encodeURIComponent(ctx.parts[0])}`, {}, ctx.signal), get('workflows', { workflow: id }, ctx.signal), readFlow()])
     const drawing = page.drawing && page.one?.id === one.id ? page.drawing : await getText(`workflows/${one.id}/diagram`, ctx.signal)
     Object.assign(page, { one, revisions: workflows, drawing })
-    const before = workflows.find(other => other.revision === (page.against ?? one.revision - 1))
-    page.before = before && (await get(`workflows/${before.id}`, {}, ctx.signal))
+    page.before = workflows.find(other => other.revision === (page.against ?? one.revision - 1))
+    page.changes = page.before && (await get(`workflows/${page.before.id}/diff`, { to: one.id }, ctx.signal)).changes
   }
   const draw = () => {
-    if (!ctx.signal.aborted) show(place, whole(ctx, page, wanted, compare))
+    if (!ctx.signal.aborted) show(place, whole(ctx, page, wanted))
   }
-  const compare = async revision => {
+  page.compare = async revision => {
     page.against = revision
     await ctx.reload()
+  }
+  page.count = span => {
+    page.span = span
+    draw()
   }
   ctx.reload = async () => {
     await read()
     draw()
   }
   await read()
-  ctx.onStatus(status => {
+  ctx.onStatus(async status => {
+    if (page.status && page.status.database?.log_end !== status.database?.log_end) page.grownAt = Date.now()
     page.status = status
+    if (page.flowAt < page.grownAt + FLOW_TRAILS && Date.now() - page.flowAt > FLOW_EVERY) await readFlow().catch(() => undefined)
     draw()
   })
   draw()
@@ -40,41 +56,97 @@ export async function view(ctx, place) {
 function list(ctx, { workflows }) {
   const newest = workflows.filter((one, at) => workflows.findIndex(other => other.workflow === one.workflow) === at)
   return h('div', { class: 'stack' }, h('header', { class: 'head' }, h('h1', null, 'Workflows')),
+    ctx.may('operator') && h('div', { class: 'actions' }, h('button', { class: newest.length === 0 ? 'primary' : null, onclick: () => create(ctx, '') }, 'New workflow')),
     table('Workflows', ['Workflow', 'Newest revision', 'State', 'Stored', 'By'], newest.map(one => [
       workflowLink(one.workflow), workflowLink(one.workflow, one.revision),
       one.paused ? badge(one.paused.archived ? 'archived' : 'paused', one.paused.archived ? 'dim' : 'warn') : badge('active', 'good'), ago(one.created_at), one.actor ?? '–']),
-    { keys: newest.map(one => one.workflow), empty: 'No workflow is stored yet: glyph workflow create FILE.', hideCaption: true }))
+    { keys: newest.map(one => one.workflow), empty: ['No workflow is stored yet. ', ctx.may('operator') ? 'Store one here, or with ' : 'An operator stores one with ', h('code', null, 'glyph workflow create FILE'), '.'], hideCaption: true }))
 }
 
-function whole(ctx, page, wanted, compare) {
+function whole(ctx, page, wanted) {
   const { one, revisions, status } = page
   const steps = (status?.database?.steps ?? []).filter(step => step.workflow === page.id)
   const here = steps.filter(step => step.revision === one.revision)
+  const waits = new Map(here.map(step => [step.step_id, {
+    count: step.running + step.paused, bad: step.with_incidents > 0, title: `${step.running} running, ${step.paused} paused, ${step.with_incidents} with an incident`,
+  }]))
   return h('div', { class: 'stack' },
     h('header', { class: 'head' }, h('h1', null, one.config.name ?? page.id), h('code', { class: 'id' }, `${page.id}@${one.revision}`),
       one.paused ? badge(one.paused.archived ? 'archived' : 'paused', 'warn') : badge('active', 'good'),
       wanted && one.revision < revisions[0].revision && h('a', { href: `#/workflow/${page.id}` }, `The newest is revision ${revisions[0].revision}`)),
     one.paused && h('p', { class: 'notice' }, one.paused.reason ?? 'No reason was given', ' · since ', ago(one.paused.since)),
     actions(ctx, page),
-    h('section', { 'aria-label': 'Drawing' }, diagram(page.drawing, here)),
+    h('section', null, h('h2', null, 'What waits and what goes'),
+      h('p', { class: 'dim' }, 'At steps: tasks of this revision that wait. On lines: how many tasks went along, of all revisions.'),
+      h('div', { class: 'filters' }, field('Counted in', 'span', { value: page.span, options: [['last_hour', 'the last hour'], ['last_day', 'the last day']], onchange: event => page.count(event.target.value) })),
+      diagram(page.drawing, waits, page.flow.map(way => ({ ...way, count: way[page.span], title: `${way.last_hour} in the last hour, ${way.last_day} in the last day` })))),
     table('Where tasks wait', ['Revision', 'Step', '#Running', '#Paused', '#Incidents', 'Longest untouched'], steps.map(step => [
       String(step.revision), h('a', { href: `#/tasks?workflow=${page.id}&step=${step.step_id}` }, step.step_id), number(step.running), number(step.paused), number(step.with_incidents), ago(step.oldest_at)]),
     { keys: steps.map(step => `${step.revision}/${step.step_id}`), empty: 'No task of this workflow waits.' }),
+    table('Ways that were gone', ['From', 'To', '#Last hour', '#Last day'], page.flow.map(way => [way.from, way.to.replace(/^_/, ''), number(way.last_hour), number(way.last_day)]),
+      { keys: page.flow.map(way => `${way.from}/${way.to}`), empty: 'No task has gone from step to step in the last day.' }),
     table('Revisions', ['Revision', 'Stored', 'By', 'Content'], revisions.map(row => [workflowLink(page.id, row.revision), ago(row.created_at), row.actor ?? '–', h('code', { class: 'id' }, row.content_hash.slice(0, 12))]),
       { keys: revisions.map(row => row.id) }),
-    difference(page, compare),
+    difference(page),
     h('section', null, json(one.config, 'The workflow, with templates and library steps resolved')))
 }
 
 function actions(ctx, page) {
-  if (!ctx.may('operator')) return null
   const { one } = page
   const verb = (label, path, text, danger) => h('button', { class: danger ? 'danger' : null, onclick: () => operate(ctx, page.id, label, path, text, danger) }, label)
   return h('div', { class: 'actions' },
-    !one.paused && verb('Pause', 'pause', 'No task moves and no timer runs until it is resumed.'),
-    one.paused && !one.paused.archived && verb('Resume', 'resume', 'All its tasks go on, and their timers get the time back.'),
-    one.paused?.archived ? verb('Restore', 'restore', 'It is listed again, and its tasks go on.') : verb('Archive', 'archive', 'It is paused until it is restored, and left out of lists.', true),
-    page.revisions.length > 1 && h('button', { onclick: () => migrate(ctx, page) }, 'Migrate tasks'))
+    h('a', { class: 'button', href: `#/trial/${page.id}@${one.revision}` }, 'Try it'),
+    ctx.may('operator', 'producer') && !one.paused && h('button', { onclick: () => start(ctx, page) }, 'Start a task'),
+    h('a', { class: 'button', href: new URL(`../annotate?workflow=${page.id}`, document.baseURI).href, target: '_blank' }, 'Label'),
+    h('button', { onclick: () => saveFile(ctx, page) }, 'Save the file'),
+    ctx.may('operator') && [
+      h('button', { onclick: async () => create(ctx, await getText(`workflows/${one.id}/yaml`, ctx.signal)) }, 'New revision'),
+      page.revisions.length > 1 && h('button', { onclick: () => migrate(ctx, page) }, 'Migrate tasks'),
+      !one.paused && verb('Pause', 'pause', 'No task moves and no timer runs until it is resumed.'),
+      one.paused && !one.paused.archived && verb('Resume', 'resume', 'All its tasks go on, and their timers get the time back.'),
+      one.paused?.archived ? verb('Restore', 'restore', 'It is listed again, and its tasks go on.') : verb('Archive', 'archive', 'It is paused until it is restored, and left out of lists.', true)])
+}
+
+const saveFile = (ctx, page) => ctx.act('Save', async () => {
+  save(`${page.id}@${page.one.revision}.yaml`, 'application/yaml', await getText(`workflows/${page.one.id}/yaml`, ctx.signal))
+  return 'The file is saved, with templates and library steps written out'
+})
+
+/** Stores a file as a revision; what is wrong with it is said beside it, and the text is kept. */
+async function create(ctx, text, faults = []) {
+  const said = await ask('Store a workflow', 'A file as in docs/language.md. A workflow of the same id gets a new revision; tasks stay on theirs.', [
+    field('File', 'file', { rows: 18, value: text, required: true }),
+    faults.length > 0 && h('ul', { class: 'plain faults', role: 'alert' }, faults.map(fault => h('li', null, fault.line ? `Line ${fault.line}: ` : '', fault.message, fault.suggestion && `; ${fault.suggestion}`)))], 'Store')
+  if (!said) return
+  try {
+    const stored = await post('workflows', said.file, { type: 'application/yaml' })
+    location.hash = `#/workflow/${stored.workflow}@${stored.revision}`
+    const warned = stored.warnings?.length ? `, with ${stored.warnings.length} warning${stored.warnings.length > 1 ? 's' : ''}: ${stored.warnings[0].message}` : ''
+    await ctx.act('Store', async () => `Revision ${stored.revision} of ${stored.workflow} is stored${warned}`)
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error
+    await create(ctx, said.file, error.diagnostics.length > 0 ? error.diagnostics : [{ message: error.message }])
+  }
+}
+
+/** Starts a task of the newest revision. */
+async function start(ctx, page) {
+  const said = await ask(`Start a task of ${page.id}`, null, [
+    field('Key', 'key', { hint: 'Your own name of the item; empty: a new task each time' }),
+    field('Input', 'input', { rows: 6, value: '{"text": ""}', hint: 'What is labelled, as JSON' })], 'Start')
+  if (!said) return
+  await ctx.act('Start', async () => {
+    let input
+    try {
+      input = JSON.parse(said.input || 'null')
+    } catch {
+      throw new Problem(400, 'malformed', 'the input is no JSON: a text needs quotation marks')
+    }
+    const task = await taskOfKey(said.key.trim())
+    await post(`tasks/${task}/start`, { workflow: page.id, input })
+    location.hash = `#/task/${task}`
+    return 'The task is started'
+  })
 }
 
 async function operate(ctx, id, label, path, text, danger) {
@@ -115,56 +187,13 @@ async function migrate(ctx, page) {
   })
 }
 
-/** The drawing of the worker, in the colours of the page and with how many tasks wait at each step. */
-function diagram(text, steps) {
-  // Its own colours are for a white sheet of paper, and the page may have no styles inside.
-  const drawn = new DOMParser().parseFromString(text.replace(/<style>.*?<\/style>/s, ''), 'image/svg+xml').documentElement
-  if (drawn.localName !== 'svg') return h('p', { class: 'empty' }, 'There is no drawing.')
-  drawn.querySelector(':scope > rect')?.remove()
-  drawn.querySelector('text.title')?.remove()
-  const svg = document.importNode(drawn, true)
-  const counts = new Map(steps.map(step => [step.step_id, step]))
-  const badges = []
-  let shape = null
-  for (const element of svg.querySelectorAll('.node, text.id')) {
-    if (element.classList.contains('node')) {
-      shape = element
-      continue
-    }
-    const step = counts.get(element.textContent)
-    if (!step || shape?.localName !== 'rect') continue
-    const x = Number(shape.getAttribute('x')) + Number(shape.getAttribute('width'))
-    const y = Number(shape.getAttribute('y'))
-    const label = number(step.running + step.paused)
-    const width = 14 + label.length * 7
-    badges.push(s('g', { class: `waits ${step.with_incidents > 0 ? 'bad' : ''}` },
-      s('title', null, `${step.running} running, ${step.paused} paused, ${step.with_incidents} with an incident`),
-      s('rect', { x: x - width / 2, y: y - 10, width, height: 20, rx: 10 }), s('text', { x, y: y + 4, 'text-anchor': 'middle' }, label)))
-  }
-  // Above everything else.
-  svg.querySelector(':scope > g')?.append(...badges)
-  return h('div', { class: 'scroll diagram', tabindex: '0', role: 'group', 'aria-label': 'Drawing of the workflow' }, svg)
-}
-
-/** The paths of a configuration with their values. Steps are named by their id, so that a new one moves no other. */
-function flat(value, path = '', found = new Map()) {
-  if (Array.isArray(value)) value.forEach((one, at) => flat(one, `${path}[${one?.id ?? (one?.from ? `${one.from} → ${one.to}` : at)}]`, found))
-  else if (value !== null && typeof value === 'object') for (const [key, one] of Object.entries(value)) flat(one, path ? `${path}.${key}` : key, found)
-  else found.set(path, JSON.stringify(value))
-  return found
-}
-
-function difference(page, compare) {
+function difference(page) {
   if (page.revisions.length < 2) return null
   const { one, before } = page
   const others = page.revisions.filter(row => row.revision !== one.revision)
   const picked = before?.revision ?? ''
-  const rows = []
-  if (before) {
-    const [old, now] = [flat(before.config), flat(one.config)]
-    for (const path of new Set([...old.keys(), ...now.keys()])) if (old.get(path) !== now.get(path)) rows.push([h('code', null, path), old.has(path) ? h('del', null, old.get(path)) : '–', now.has(path) ? h('ins', null, now.get(path)) : '–'])
-  }
+  const value = (tag, given) => (given === undefined ? '–' : h(tag, null, JSON.stringify(given)))
   return h('section', null, h('h2', null, 'What changed'),
-    h('div', { class: 'filters' }, field(`Compare revision ${one.revision} with`, 'against', { value: String(picked), options: [['', 'none'], ...others.map(row => [String(row.revision), `revision ${row.revision}`])], onchange: event => compare(Number(event.target.value) || null) })),
-    picked !== '' && table('Differences', ['Path', `Revision ${picked}`, `Revision ${one.revision}`], rows, { empty: 'Nothing differs.', hideCaption: true }))
+    h('div', { class: 'filters' }, field(`Compare revision ${one.revision} with`, 'against', { value: String(picked), options: [['', 'none'], ...others.map(row => [String(row.revision), `revision ${row.revision}`])], onchange: event => page.compare(Number(event.target.value) || 0) })),
+    before && table('Differences', ['Path', `Revision ${picked}`, `Revision ${one.revision}`], page.changes.map(change => [h('code', null, change.path), value('del', change.from), value('ins', change.to)]), { empty: 'Nothing differs.', hideCaption: true }))
 }
