@@ -268,7 +268,7 @@ fn edge_path(
     );
 }
 
-/// A point on an edge, away from its label and near its end, for what others draw there.
+/// A point on an edge, away from its label, for what others draw there.
 fn beside(edge: &Edge, points: &[Point]) -> Point {
     let (a, b) = (points[points.len() - 2], points[points.len() - 1]);
     if edge.from == edge.to {
@@ -277,7 +277,13 @@ fn beside(edge: &Edge, points: &[Point]) -> Point {
             y: f64::midpoint(a.y, b.y),
         };
     }
-    // The curve at three quarters of its last part.
+    if edge.label.is_empty() || points.len() > 2 {
+        return Point {
+            x: f64::midpoint(a.x, b.x),
+            y: f64::midpoint(a.y, b.y),
+        };
+    }
+    // The label is in the middle; the curve at three quarters.
     Point {
         x: a.x * 0.156 + b.x * 0.844,
         y: a.y * 0.297 + b.y * 0.703,
