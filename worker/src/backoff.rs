@@ -1,9 +1,46 @@
 //! Growing, jittered waits between attempts. Only this module uses the crate `backoff`: it is no
 //! longer developed, so replacing it must touch this file alone.
 
-use std::time::Duration;
+use std::{
+    cell::Cell,
+    collections::hash_map::RandomState,
+    hash::{BuildHasher, Hasher},
+    time::Duration,
+};
 
 use ::backoff::{SystemClock, backoff::Backoff as _, exponential::ExponentialBackoff};
+
+/// Each wait is between so much of its length and as much more.
+const SPREAD: f64 = 0.5;
+
+thread_local! {
+    /// Where the draws of a reproducible thread have come to.
+    static DRAWN: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// Makes the waits of this thread follow from a seed. A simulation runs a whole world on one thread,
+/// and the same seed must give the same world.
+pub fn reproducible(seed: u64) {
+    DRAWN.set(Some(seed));
+}
+
+/// A number from 0 up to 1.
+fn draw() -> f64 {
+    let bits = match DRAWN.get() {
+        // The generator SplitMix64.
+        Some(before) => {
+            let state = before.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            DRAWN.set(Some(state));
+            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            mixed ^ (mixed >> 31)
+        }
+        // Its keys are random.
+        None => RandomState::new().build_hasher().finish(),
+    };
+    // As many bits as a float has.
+    (bits >> 11) as f64 / (1_u64 << 53) as f64
+}
 
 /// Waits that double from the first to the longest. Each is spread by half its length in either
 /// direction, so that many processes that lost the same service do not return in step. There is
@@ -20,7 +57,8 @@ impl Backoff {
             initial_interval: first,
             max_interval: longest,
             multiplier: 2.0,
-            randomization_factor: 0.5,
+            // The crate draws by itself; the waits are spread below.
+            randomization_factor: 0.0,
             max_elapsed_time: None,
             ..ExponentialBackoff::default()
         };
@@ -35,9 +73,9 @@ impl Backoff {
     )]
     pub fn next(&mut self) -> Duration {
         // `None` needs a longest elapsed time, and there is none.
-        self.intervals
-            .next_backoff()
-            .unwrap_or(self.intervals.max_interval)
+        let interval = self.intervals.next_backoff();
+        let interval = interval.unwrap_or(self.intervals.max_interval);
+        interval.mul_f64(1.0 - SPREAD + 2.0 * SPREAD * draw())
     }
 
     /// Starts again from the first wait: the last attempt succeeded.
@@ -64,6 +102,20 @@ mod tests {
         assert!(waits[100..].iter().all(|wait| *wait >= longest / 2));
         backoff.reset();
         assert!(backoff.next() <= first * 3 / 2 + Duration::from_nanos(1));
+    }
+
+    #[test]
+    fn a_seed_leads_to_the_same_waits_again() {
+        let waits = |seed| {
+            let drawn = std::thread::spawn(move || {
+                reproducible(seed);
+                let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_mins(1));
+                (0..10).map(|_| backoff.next()).collect::<Vec<_>>()
+            });
+            drawn.join().unwrap()
+        };
+        assert_eq!(waits(7), waits(7));
+        assert_ne!(waits(7), waits(8));
     }
 
     #[test]

@@ -152,7 +152,6 @@ pub enum EventStoreError {
 
 impl EventStoreError {
     /// Work that the database did not finish.
-    #[cfg(feature = "postgres")]
     pub(super) fn hindered(
         reason: SplitReason,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,

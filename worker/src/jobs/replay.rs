@@ -113,6 +113,12 @@ impl JobRun<'_> {
                 };
             }
             tokio::select! {
+                biased;
+                () = self.stopping.cancelled(), if !draining => {}
+                _ = look.tick() => {
+                    let row = self.store.job(self.id).await?;
+                    stop = row.and_then(|row| row.stop_by).map(|by| stopped_by(&by));
+                }
                 Some(tried) = work.under_way.next() => {
                     let mut all = vec![tried];
                     while let Some(Some(tried)) = work.under_way.next().now_or_never() {
@@ -120,11 +126,6 @@ impl JobRun<'_> {
                     }
                     work.record(all).await?;
                 }
-                _ = look.tick() => {
-                    let row = self.store.job(self.id).await?;
-                    stop = row.and_then(|row| row.stop_by).map(|by| stopped_by(&by));
-                }
-                () = self.stopping.cancelled(), if !draining => {}
             }
         }
     }

@@ -99,6 +99,7 @@ impl JobRunner {
         };
         tracing::info!(job = %job.id, kind = job.kind, phase = job.phase, "a job goes on");
         let done = tokio::select! {
+            biased;
             done = run.work(job) => done,
             error = run.renew() => Err(error),
         };

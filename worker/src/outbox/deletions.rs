@@ -51,8 +51,9 @@ pub(super) async fn delete(outbox: &dyn Outbox, positions: &[i64], stopping: &Ca
             return;
         }
         tokio::select! {
-            () = tokio::time::sleep(backoff.next()) => {}
+            biased;
             () = stopping.cancelled() => {}
+            () = tokio::time::sleep(backoff.next()) => {}
         }
     }
 }

@@ -149,8 +149,9 @@ impl Relay {
         let mut state = self.publisher.state();
         let connected = async { state.wait_for(|state| state.publishing).await.is_ok() };
         let gone = tokio::select! {
-            connected = connected => !connected,
+            biased;
             () = self.stopping.cancelled() => false,
+            connected = connected => !connected,
         };
         // Without a publisher the process is about to end.
         if gone {
@@ -160,8 +161,9 @@ impl Relay {
 
     async fn pause(&self, time: Duration) {
         tokio::select! {
-            () = tokio::time::sleep(time) => {}
+            biased;
             () = self.stopping.cancelled() => {}
+            () = tokio::time::sleep(time) => {}
         }
     }
 

@@ -113,8 +113,9 @@ pub(crate) async fn release(outbox: &dyn Outbox, released: Released, stopping: &
                 return;
             }
             tokio::select! {
-                () = tokio::time::sleep(backoff.next()) => {}
+                biased;
                 () = stopping.cancelled() => {}
+                () = tokio::time::sleep(backoff.next()) => {}
             }
         }
     }

@@ -142,8 +142,9 @@ impl GaugeSampler {
                 schedule.ended(reading, result, begun, Instant::now());
             }
             tokio::select! {
-                () = tokio::time::sleep(SAMPLE_EVERY) => {}
+                biased;
                 () = self.stopping.cancelled() => return,
+                () = tokio::time::sleep(SAMPLE_EVERY) => {}
             }
         }
     }

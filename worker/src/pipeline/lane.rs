@@ -101,13 +101,14 @@ impl Lane {
                 return Some(Batch::Again(self.blocked.take_due(now, batch_max)));
             }
             tokio::select! {
+                biased;
+                () = stopping.cancelled() => {}
                 // Loses nothing when it is dropped.
                 batch = self.collector.next_batch() => match batch {
                     Some(batch) => return Some(Batch::New(batch)),
                     None => return Some(Batch::Again(self.blocked.take_any(batch_max))),
                 },
                 () = sleep_until(at) => {}
-                () = stopping.cancelled() => {}
             }
         }
         self.collector.next_batch().await.map(Batch::New)

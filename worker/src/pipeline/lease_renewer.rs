@@ -38,8 +38,9 @@ impl LeaseRenewer {
         let mut renew_at = Instant::now() + RENEW_EVERY;
         loop {
             tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                biased;
                 () = self.done.cancelled() => return,
+                () = tokio::time::sleep(LOOK_EVERY) => {}
             }
             if Instant::now() >= renew_at {
                 renew_at = Instant::now() + RENEW_EVERY;

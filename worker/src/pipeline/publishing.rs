@@ -68,16 +68,18 @@ impl LanePublisher {
         while open || !self.unconfirmed.is_empty() {
             let failing = !self.unconfirmed.is_empty();
             tokio::select! {
-                batch = self.windows.recv(), if open => match batch {
-                    Some(batch) => self.publish(batch).await,
-                    None => open = false,
-                },
+                biased;
+                // First, so that a busy lane does not keep the copies waiting.
                 () = tokio::time::sleep_until(retry_at), if failing => {
                     self.publish(PublishBatch::of_copies(Vec::new())).await;
                     if !self.unconfirmed.is_empty() && self.shared.stopping.is_cancelled() && !open {
                         break;
                     }
                 }
+                batch = self.windows.recv(), if open => match batch {
+                    Some(batch) => self.publish(batch).await,
+                    None => open = false,
+                },
             }
             if self.unconfirmed.is_empty() {
                 backoff.reset();

@@ -184,8 +184,9 @@ impl BatchRunner {
             }
             // The broker redelivers unfinished commands, so a drain need not wait for the store.
             tokio::select! {
-                () = tokio::time::sleep(backoff.next()) => {}
+                biased;
                 () = self.shared.stopping.cancelled() => {}
+                () = tokio::time::sleep(backoff.next()) => {}
             }
             if self.shared.stopping.is_cancelled() {
                 return Attempt::Stopped;

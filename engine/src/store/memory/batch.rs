@@ -1,31 +1,98 @@
 //! The open batch and its writes.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex},
 };
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
-use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     super::{
-        BatchTx, EventStoreError, OUTBOX_LEASE, OpenBatch, OpenRequest, OpenedTask, OutboxMessage,
-        PublisherId, TaskWrite, WorkflowPause,
+        BatchTx, Claimant, EventStoreError, OUTBOX_LEASE, OpenBatch, OpenRequest, OpenedTask,
+        OutboxMessage, PublisherId, SplitReason, TaskWrite, WorkflowPause,
     },
     data::{Data, MemoryStore, later, lock, refuse_nul},
+    locks::{Held, Lock},
 };
 use crate::ids::{CommandId, LogId, TaskId};
 
-/// Begins a batch, after the previous one has ended.
-pub(super) async fn open(store: &MemoryStore, request: OpenRequest) -> OpenBatch {
-    let writer = store.writer.clone().lock_owned().await;
+/// The locks of a batch: the claimant's, those of the heads that exist, and those of the workflows
+/// whose started tasks are counted.
+struct BatchLocks {
+    heads: HashSet<TaskId>,
+    held: Vec<Held>,
+}
+
+impl BatchLocks {
+    /// Takes them in order. A head that is made meanwhile is not among them.
+    async fn take(store: &MemoryStore, request: &OpenRequest) -> Result<Self, EventStoreError> {
+        let heads: BTreeSet<TaskId> = {
+            let data = store.data();
+            let tasks = request.tasks.keys().copied();
+            tasks.filter(|task| data.tasks.contains_key(task)).collect()
+        };
+        let claimant = request.claimant.map(|claimant| claimant.user_id);
+        let mut locks = Self {
+            heads: HashSet::new(),
+            held: Vec::new(),
+        };
+        let patience = request.lock_wait.map(|wait| Instant::now() + wait);
+        let names = claimant.map(Lock::Claimant).into_iter();
+        let names = names.chain(heads.iter().copied().map(Lock::Head));
+        let names = names.chain(request.counted.keys().cloned().map(Lock::Started));
+        let skips = matches!(request.claimant, Some(Claimant { waits: false, .. }));
+        for name in names {
+            let head = match &name {
+                Lock::Head(task) => Some(*task),
+                Lock::Claimant(_) | Lock::Started(_) | Lock::Projection(_) => None,
+            };
+            let held = match (store.locks.try_take(name.clone()), patience) {
+                (Some(held), _) => held,
+                (None, _) if skips && head.is_some() => continue,
+                (None, None) => store.locks.take(name).await,
+                (None, Some(patience)) => {
+                    match timeout_at(patience, store.locks.take(name)).await {
+                        Ok(held) => held,
+                        Err(_) => return Err(blocked(store, &locks.heads, &heads)),
+                    }
+                }
+            };
+            locks.held.push(held);
+            locks.heads.extend(head);
+        }
+        Ok(locks)
+    }
+}
+
+/// A batch could not lock all of its heads in time; names those that others hold now.
+fn blocked(
+    store: &MemoryStore,
+    own: &HashSet<TaskId>,
+    wanted: &BTreeSet<TaskId>,
+) -> EventStoreError {
+    let others = wanted.iter().filter(|task| !own.contains(task));
+    let tasks = others.filter(|task| store.locks.try_take(Lock::Head(**task)).is_none());
+    EventStoreError::Hindered {
+        reason: SplitReason::Blocked,
+        tasks: tasks.copied().collect(),
+        source: "others hold locks of the batch".into(),
+    }
+}
+
+/// Begins a batch, once it has its locks.
+pub(super) async fn open(
+    store: &MemoryStore,
+    request: OpenRequest,
+) -> Result<OpenBatch, EventStoreError> {
+    let locks = BatchLocks::take(store, &request).await?;
     let now = store.now();
-    let data = store.data();
+    let mut data = store.data();
     let mut tasks = HashMap::with_capacity(request.tasks.len());
     let mut relay_only = HashSet::new();
-    let rows = request.tasks.keys().filter_map(|task| data.tasks.get(task));
+    let rows = locks.heads.iter().filter_map(|task| data.tasks.get(task));
     let rested_since = rows.map(|row| row.updated_at).min();
     let matters = |pause: &&WorkflowPause| {
         pause
@@ -38,28 +105,23 @@ pub(super) async fn open(store: &MemoryStore, request: OpenRequest) -> OpenBatch
     let claimed = claimed.filter(|claimed| Some(claimed.user_id) == claimant);
     let claimed_by_claimant = u32::try_from(claimed.count()).unwrap_or(u32::MAX);
     for (task, claimed) in request.tasks {
-        let version = data.version(task);
-        let snapshot = if claimed == 0 || data.archived.contains_key(&task) {
-            data.newest_snapshot(task)
-        } else {
-            None
-        };
-        let after = snapshot
-            .as_ref()
-            .map_or(claimed, |snapshot| snapshot.version);
-        let mut opened = OpenedTask {
-            tail: data.tail(task, after, usize::MAX),
-            snapshot,
-            version,
-            relay_only: false,
-        };
+        let mut opened = OpenedTask::default();
+        if locks.heads.contains(&task) {
+            opened.version = data.version(task);
+            if claimed == 0 || data.archived.contains_key(&task) {
+                opened.snapshot = data.newest_snapshot(task);
+            }
+            let read = opened.snapshot.as_ref();
+            let after = read.map_or(claimed, |snapshot| snapshot.version);
+            opened.tail = data.tail(task, after, usize::MAX);
+        }
         if data.relay_only(task, request.publisher, now) {
             opened.relay_only = true;
             relay_only.insert(task);
         }
         tasks.insert(task, opened);
     }
-    let known = request
+    let known: HashMap<_, _> = request
         .commands
         .into_iter()
         .filter_map(|id| Some((id, data.commands.get(&id)?.clone())))
@@ -71,32 +133,47 @@ pub(super) async fn open(store: &MemoryStore, request: OpenRequest) -> OpenBatch
         (workflow, u32::try_from(count).unwrap_or(most))
     });
     let started = started.collect();
+    data.opened += 1;
+    let number = data.opened;
+    data.open.insert(number, now);
     drop(data);
-    OpenBatch {
+    Ok(OpenBatch {
         now,
         log: LogId::default(),
         tasks,
-        known,
-        pauses,
         claimed_by_claimant,
+        pauses,
         started,
         tx: Box::new(MemoryBatch {
             data: store.data.clone(),
             publisher: request.publisher,
             now,
+            number,
             relay_only,
-            _writer: writer,
+            known: known.keys().copied().collect(),
+            locks,
         }),
-    }
+        known,
+    })
 }
 
 struct MemoryBatch {
     data: Arc<Mutex<Data>>,
     publisher: Option<PublisherId>,
     now: DateTime<Utc>,
+    /// Its number among the open batches.
+    number: u64,
     relay_only: HashSet<TaskId>,
-    /// Released when the batch ends.
-    _writer: OwnedMutexGuard<()>,
+    /// Commands that were known when it was opened.
+    known: HashSet<CommandId>,
+    locks: BatchLocks,
+}
+
+impl Drop for MemoryBatch {
+    fn drop(&mut self) {
+        lock(&self.data).open.remove(&self.number);
+        self.locks.held.clear();
+    }
 }
 
 #[async_trait]
@@ -106,6 +183,9 @@ impl BatchTx for MemoryBatch {
         writes: Vec<TaskWrite>,
     ) -> Result<Vec<OutboxMessage>, EventStoreError> {
         let mut data = lock(&self.data);
+        if let Some(lost) = self.lost_race(&data, &writes) {
+            return Err(EventStoreError::hindered(SplitReason::Conflict, lost));
+        }
         let mut ids = HashSet::new();
         for write in &writes {
             data.check(write, &mut ids)?;
@@ -118,6 +198,23 @@ impl BatchTx for MemoryBatch {
             rows.extend(data.write(write, owner, self.now));
         }
         Ok(rows)
+    }
+}
+
+impl MemoryBatch {
+    /// What another batch has committed first: one of the new tasks, or the same command on another
+    /// task.
+    fn lost_race(&self, data: &Data, writes: &[TaskWrite]) -> Option<String> {
+        writes.iter().find_map(|write| {
+            let task = write.task_id;
+            if !self.locks.heads.contains(&task) && data.version(task) > 0 {
+                return Some(format!("task {task} was started by others meanwhile"));
+            }
+            let ids = write.commands.iter().map(|command| command.command_id);
+            let mut new = ids.filter(|id| !self.known.contains(id));
+            let id = new.find(|id| data.commands.contains_key(id))?;
+            Some(format!("command {id} was decided by others meanwhile"))
+        })
     }
 }
 

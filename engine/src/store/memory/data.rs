@@ -15,10 +15,13 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::super::{
+use super::{
+    super::{
     AnnotatorPause, CommandRow, Draft, EventStoreError, GoalActionRow, JobItem, JobRow,
     LoggedMessage, ModelCheckpoint, OutboxRow, ProjectionRows, PublisherId, TaskRow, Timer,
     WorkflowPause, WorkflowRow,
+    },
+    locks::Locks,
 };
 use crate::{
     config::WorkflowConfig,
@@ -33,14 +36,12 @@ pub type Clock = Arc<dyn Fn() -> DateTime<Utc> + Send + Sync>;
 /// A store in memory, for tests, examples and simulation. It has the semantics of the other stores;
 /// its content is lost when it is dropped. Clones share their content.
 ///
-/// Batches run one at a time: [`open`](super::super::EventStore::open) waits until the previous
-/// batch has ended. Everything else runs concurrently with an open batch and sees what was
-/// committed.
+/// Batches lock the heads of their tasks, as in Postgres: those of other tasks run beside them, and
+/// of two that start the same task the second one loses. Everything else sees what was committed.
 #[derive(Clone)]
 pub struct MemoryStore {
     pub(super) data: Arc<Mutex<Data>>,
-    /// Held by the open batch.
-    pub(super) writer: Arc<tokio::sync::Mutex<()>>,
+    pub(super) locks: Arc<Locks>,
     pub(super) clock: Clock,
 }
 
@@ -61,7 +62,7 @@ impl MemoryStore {
     pub fn with_clock(clock: Clock) -> Self {
         Self {
             data: Arc::default(),
-            writer: Arc::default(),
+            locks: Arc::default(),
             clock,
         }
     }
@@ -130,6 +131,10 @@ pub(super) struct Data {
     pub(super) pauses: BTreeMap<(WorkflowId, CommandId), WorkflowPause>,
     pub(super) annotator_pauses: BTreeMap<CommandId, AnnotatorPause>,
     pub(super) learnt: HashMap<Uuid, ModelCheckpoint>,
+    /// The time of each open batch, which decides at that time, by a number of its own.
+    pub(super) open: BTreeMap<u64, DateTime<Utc>>,
+    /// The number of the last batch that was opened.
+    pub(super) opened: u64,
 }
 
 /// A job, its items by ordinal, and who has it until when.

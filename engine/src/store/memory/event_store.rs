@@ -18,7 +18,7 @@ use crate::{events::StateRebuilder, ids::TaskId, state::WorkflowSnapshot};
 #[async_trait]
 impl EventStore for MemoryStore {
     async fn open(&self, request: OpenRequest) -> Result<OpenBatch, EventStoreError> {
-        Ok(batch::open(self, request).await)
+        batch::open(self, request).await
     }
 
     async fn ping(&self) -> Result<(), EventStoreError> {

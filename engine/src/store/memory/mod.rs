@@ -7,6 +7,7 @@ mod deployment;
 mod event_store;
 mod goals;
 mod jobs;
+mod locks;
 mod log;
 mod operator_commands;
 mod outbox;

@@ -18,7 +18,6 @@ impl OperatorLog for MemoryStore {
         &self,
         operator_command: PlannedOperatorCommand,
     ) -> Result<CommandRow, EventStoreError> {
-        let _writer = self.writer.lock().await;
         let now = self.now();
         self.data().operator_command(operator_command, now)
     }
@@ -47,7 +46,6 @@ impl OperatorLog for MemoryStore {
     }
 
     async fn replace_pauses(&self, derive: DerivePauses) -> Result<bool, EventStoreError> {
-        let _writer = self.writer.lock().await;
         let mut data = self.data();
         let wanted = derive(&data.operator_commands());
         let found = std::mem::take(&mut data.pauses);

@@ -19,6 +19,9 @@ use super::{
 };
 use crate::{events::StoredEvent, ids::TaskId, limits::PAGE_MAX};
 
+/// A lease that ends so soon may have ended when a batch commits that begins now.
+const LEASE_ENDS_SOON: Duration = Duration::from_secs(5);
+
 #[async_trait]
 impl Outbox for MemoryStore {
     async fn enqueue(&self, messages: Vec<NewMessage>) -> Result<(), EventStoreError> {
@@ -235,8 +238,8 @@ fn bytes_of(streams: &BTreeMap<TaskId, Vec<StoredEvent>>, content: &OutboxConten
 }
 
 impl Data {
-    /// Whether messages of the task wait that are not leased to the publisher, or whose lease has
-    /// expired.
+    /// Whether messages of the task wait that are not leased to the publisher, or whose lease is about
+    /// to expire: the relay may claim those before the batch is committed.
     pub(super) fn relay_only(
         &self,
         task: TaskId,
@@ -247,7 +250,7 @@ impl Data {
             .values()
             .filter(|message| message.row.task_id == Some(task))
             .any(|message| {
-                !message.is_leased(now) || message.lease.map(|(owner, _)| owner) != publisher
+                !message.is_leased(later(now, LEASE_ENDS_SOON)) || message.lease.map(|(owner, _)| owner) != publisher
             })
     }
 

@@ -6,8 +6,7 @@ use std::{
 };
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
-use tokio::sync::OwnedMutexGuard;
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{
     super::{
@@ -15,20 +14,21 @@ use super::{
         ProjectionRows, ProjectionStore, ProjectionTx, ProjectionWrite,
     },
     data::{Data, MemoryStore, lock, refuse_nul, seconds},
+    locks::{Held, Lock},
     log::entries,
 };
 use crate::ids::LogId;
 
 #[async_trait]
 impl ProjectionStore for MemoryStore {
-    /// Waits while a batch is open, as a store with one writer does: the events of that batch are
-    /// appended later and are not older than `settled`.
     async fn open_projection(
         &self,
         name: &str,
         limit: u32,
     ) -> Result<Option<OpenProjection>, EventStoreError> {
-        let writer = self.writer.clone().lock_owned().await;
+        let Some(held) = self.locks.try_take(Lock::Projection(name.to_owned())) else {
+            return Ok(None);
+        };
         let now = self.now();
         let data = self.data();
         let (read, rows) = data.projections.get(name).cloned().unwrap_or_default();
@@ -37,17 +37,19 @@ impl ProjectionStore for MemoryStore {
         let through = entries.last().map_or(read, |last| {
             usize::try_from(last.position.entry).unwrap_or(usize::MAX)
         });
-        let settled = if through == data.log.len() {
-            now
-        } else {
-            DateTime::UNIX_EPOCH
+        // An open batch decides at its own time, and its events are appended later.
+        let settled = match data.open.values().min() {
+            _ if through < data.log.len() => DateTime::UNIX_EPOCH,
+            Some(oldest) => now.min(*oldest - TimeDelta::microseconds(1)),
+            None => now,
         };
+        let is_full = through < data.log.len();
         drop(data);
         Ok(Some(OpenProjection {
             now,
             log: LogId::default(),
             settled,
-            is_full: settled < now,
+            is_full,
             entries: entries.into_iter().map(Arc::new).collect(),
             at_beginning: read == 0,
             rows,
@@ -55,7 +57,7 @@ impl ProjectionStore for MemoryStore {
                 data: self.data.clone(),
                 name: name.to_owned(),
                 now,
-                _writer: writer,
+                _held: held,
             }),
         }))
     }
@@ -77,22 +79,23 @@ impl ProjectionStore for MemoryStore {
             let lag = oldest.map_or(0.0, |(_, event)| seconds(now - event.occurred_at));
             (name.clone(), lag)
         };
-        Ok(data.projections.iter().map(lag).collect())
+        let begun = data.projections.iter().filter(|(_, (read, _))| *read > 0);
+        Ok(begun.map(lag).collect())
     }
 
     async fn reset_projection(&self, name: &str) -> Result<(), EventStoreError> {
-        let _writer = self.writer.lock().await;
+        let _held = self.locks.take(Lock::Projection(name.to_owned())).await;
         self.data().projections.remove(name);
         Ok(())
     }
 }
 
-/// A step of a projection; the only writer while it is open.
+/// A step of a projection, which nobody else runs while it is open.
 struct MemoryProjection {
     data: Arc<Mutex<Data>>,
     name: String,
     now: DateTime<Utc>,
-    _writer: OwnedMutexGuard<()>,
+    _held: Held,
 }
 
 #[async_trait]

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use super::{
     super::{DerivedChanges, EventStoreError, Rebuild, SnapshotRow, TaskRow, Timer},
     data::MemoryStore,
+    locks::Lock,
 };
 use crate::{ids::TaskId, limits::PAGE_MAX, state::Slots};
 
@@ -35,7 +36,7 @@ impl Rebuild for MemoryStore {
         snapshots: Vec<SnapshotRow>,
         due: Vec<Timer>,
     ) -> Result<DerivedChanges, EventStoreError> {
-        let _writer = self.writer.lock().await;
+        let _head = self.locks.take(Lock::Head(task.task_id)).await;
         let mut data = self.data();
         let id = task.task_id;
         let actual = data.version(id);

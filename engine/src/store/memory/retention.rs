@@ -14,6 +14,7 @@ use super::{
         Retention, ToArchive, WholeCommand, WholeEvent, WholeTask, retention::EventPlace,
     },
     data::{Data, MemoryStore},
+    locks::Lock,
 };
 use crate::{events::StoredEvent, ids::TaskId, state::WorkflowSnapshot};
 
@@ -30,7 +31,6 @@ impl Retention for MemoryStore {
         limit: u32,
         delete: bool,
     ) -> Result<LeftoverPage, EventStoreError> {
-        let _writer = self.writer.lock().await;
         let mut data = self.data();
         let mut ids: BTreeSet<Uuid> = match kind {
             Leftover::Snapshots => data.snapshots.keys().map(|task| task.0).collect(),
@@ -94,12 +94,14 @@ impl Retention for MemoryStore {
     }
 
     async fn archive(&self, tasks: &[ToArchive]) -> Result<Vec<TaskId>, EventStoreError> {
-        let _writer = self.writer.lock().await;
         let now = self.now();
         let mut data = self.data();
         let mut archived = Vec::new();
         for ToArchive { whole, state } in tasks {
             let task = whole.task.task_id;
+            let Some(_head) = self.locks.try_take(Lock::Head(task)) else {
+                continue;
+            };
             if data.version(task) == whole.task.version && data.may_be_archived(task) {
                 data.archive(whole, state.clone().archived_at(now));
                 archived.push(task);
@@ -109,7 +111,7 @@ impl Retention for MemoryStore {
     }
 
     async fn bring_back(&self, whole: &WholeTask) -> Result<BroughtBack, EventStoreError> {
-        let _writer = self.writer.lock().await;
+        let _head = self.locks.take(Lock::Head(whole.task.task_id)).await;
         let mut data = self.data();
         let task = whole.task.task_id;
         if !data.tasks.contains_key(&task) {

@@ -1,0 +1,398 @@
+//! A run: a world, its workers and faults, the time in which all must come to rest, and the laws
+//! that are looked at then.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, Once},
+    time::Duration,
+};
+
+use glyph_worker::{
+    backoff,
+    metrics::Metrics,
+    projections::{GOALS, GoalProjector, PageOutcome, read_goals},
+    wire::CloudEventMessages,
+};
+use glyph_workflow_engine::{
+    StateRebuilder, derive_timers,
+    goals::Goals,
+    ids::TaskId,
+    state::Slots,
+    store::{
+        EventStore, OpenRequest, Outbox, ProjectionStore, Rebuild, TaskIndex, TaskRow, TimerQueue,
+        WorkflowConfigStore,
+    },
+};
+use tokio::{task::JoinSet, time::Instant};
+use uuid::Uuid;
+
+use super::{
+    broker::cut,
+    people::{Fleet, Person, tasks},
+    plan::Plan,
+    planted::Bug,
+    process::Worker,
+    random::Random,
+    workflows::{CONFIGS, SHAPES},
+    world::{Broken, World},
+};
+
+/// How long everything may take to come to rest once no more faults happen: longer than a command
+/// that was set aside twice, or waits for a task that never starts.
+const REST_MAX: Duration = Duration::from_mins(6);
+
+/// What became of a seed.
+pub(crate) struct Report {
+    pub(crate) plan: Plan,
+    pub(crate) hash: u64,
+    pub(crate) steps: u64,
+    pub(crate) took: Duration,
+    pub(crate) events: usize,
+    pub(crate) struck: BTreeMap<&'static str, u64>,
+    pub(crate) broken: Option<Broken>,
+}
+
+thread_local! {
+    /// Panics of this thread, wherever they were caught.
+    static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs a seed, on a thread of its own: nothing of one run is left to the next.
+pub(crate) fn run(seed: u64, bug: Option<Bug>) -> Report {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if std::thread::current().name() == Some(THREAD) {
+                PANICS.with_borrow_mut(|panics| panics.push(panic.to_string()));
+            } else {
+                print(panic);
+            }
+        }));
+    });
+    let runs = std::thread::Builder::new()
+        .name(THREAD.to_owned())
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .unwrap();
+            backoff::reproducible(seed);
+            runtime.block_on(simulate(Plan::new(seed, bug)))
+        });
+    runs.unwrap().join().unwrap()
+}
+
+const THREAD: &str = "simulation";
+
+async fn simulate(plan: Plan) -> Report {
+    let world = World::new(plan);
+    world.state().trace.prints = std::env::var_os("GLYPH_SIM_TRACE").is_some();
+    for (shape, config) in SHAPES.iter().zip(CONFIGS.iter()) {
+        let is_used = world.plan.shapes.iter().any(|used| {
+            let used = SHAPES[*used].id;
+            used == shape.id || (used == "outer" && shape.id == "single")
+        });
+        if is_used {
+            world.store.save(config).await.unwrap();
+        }
+    }
+    let course = course(Arc::clone(&world));
+    tokio::select! {
+        biased;
+        () = world.over.notified() => {}
+        () = course => {}
+    }
+    let panics = PANICS.with_borrow_mut(std::mem::take);
+    if let Some(panic) = panics.first() {
+        world.state().judge(Err(format!("a panic: {panic}")));
+    }
+    let state = world.state();
+    Report {
+        plan: world.plan.clone(),
+        hash: state.trace.hash(),
+        steps: state.trace.steps(),
+        took: world.at(),
+        events: state.ledger.log().len(),
+        struck: state.struck.clone(),
+        broken: state.broken(),
+    }
+}
+
+/// Everything that happens.
+async fn course(world: Arc<World>) {
+    let fleet = Arc::new(Fleet::default());
+    let metrics = Arc::new(Metrics::new().unwrap());
+    for place in 0..world.plan.workers {
+        let first = Arc::new(Worker::start(&world, place + 1, &metrics));
+        fleet.put(place, Arc::clone(&first));
+        let (world, fleet) = (Arc::clone(&world), Arc::clone(&fleet));
+        let metrics = Arc::clone(&metrics);
+        tokio::spawn(async move { supervise(&world, &fleet, place, first, &metrics).await });
+    }
+    let all = tasks(&world);
+    let mut at_work = JoinSet::new();
+    for (number, task) in (1_000..).zip(&all) {
+        Person::new(&world, &fleet, number).produce(*task);
+    }
+    for number in 0..u64::try_from(world.plan.people).unwrap() {
+        at_work.spawn(Person::new(&world, &fleet, number).work());
+    }
+    at_work.spawn(Person::new(&world, &fleet, 500).operate(all));
+    let read = Arc::new(Mutex::new(Vec::new()));
+    tokio::spawn(Person::new(&world, &fleet, 501).follow(Arc::clone(&read)));
+    spawn_faults(&world, &fleet, &mut at_work);
+    tokio::time::sleep(world.plan.load).await;
+    while at_work.join_next().await.is_some() {}
+    world.state().calm = true;
+    world.note("calm");
+    let verdict = rest(&world, &read).await;
+    world.state().judge(verdict);
+    let verdict = check(&world, &read).await;
+    world.state().judge(verdict);
+    for worker in fleet.all() {
+        if !worker.drain().await {
+            let number = worker.process.number;
+            world.state().judge(Err(format!("#{number} did not drain in time")));
+        }
+    }
+}
+
+/// Starts a worker again whenever it has ended.
+async fn supervise(
+    world: &Arc<World>,
+    fleet: &Fleet,
+    place: usize,
+    mut worker: Arc<Worker>,
+    metrics: &Arc<Metrics>,
+) {
+    loop {
+        worker.process.died.notified().await;
+        let away = world.state().random.millis(100, 4_000);
+        tokio::time::sleep(away).await;
+        let number = worker.process.number + world.plan.workers;
+        worker = Arc::new(Worker::start(world, number, metrics));
+        fleet.put(place, Arc::clone(&worker));
+    }
+}
+
+/// Plans the faults that have a time.
+fn spawn_faults(world: &Arc<World>, fleet: &Arc<Fleet>, at_work: &mut JoinSet<()>) {
+    let faults = world.plan.faults;
+    let mut random = Random::new(world.plan.seed ^ 0x6661_756c_7473);
+    let load = u64::try_from(world.plan.load.as_millis()).unwrap();
+    let mut plan = |many: u64, kind: Fault| {
+        for _ in 0..many {
+            let mut random = Random::new(random.next());
+            let (world, fleet) = (Arc::clone(world), Arc::clone(fleet));
+            at_work.spawn(async move {
+                tokio::time::sleep(random.millis(0, load)).await;
+                kind.strike(&world, &fleet, &mut random).await;
+            });
+        }
+    };
+    plan(faults.outages, Fault::Outage);
+    plan(faults.locked, Fault::Locks);
+    plan(faults.cuts, Fault::Cut);
+    plan(faults.queue_missing, Fault::QueueMissing);
+    plan(faults.blocked, Fault::Blocked);
+    plan(faults.freezes, Fault::Freeze);
+    plan(faults.drains, Fault::Drain);
+}
+
+/// A fault that has a time.
+#[derive(Clone, Copy)]
+enum Fault {
+    Outage,
+    Locks,
+    Cut,
+    QueueMissing,
+    Blocked,
+    Freeze,
+    Drain,
+}
+
+impl Fault {
+    async fn strike(self, world: &Arc<World>, fleet: &Fleet, random: &mut Random) {
+        match self {
+            Self::Outage => {
+                world.state().count("outage");
+                world.note("the store is away");
+                world.state().store_away = true;
+                let long = random.strikes(300);
+                let ends = Instant::now() + random.millis(200, if long { 60_000 } else { 8_000 });
+                // Links break meanwhile, as when the whole network is bad.
+                let breaks = long && random.strikes(700);
+                while breaks && Instant::now() < ends {
+                    tokio::time::sleep(random.millis(500, 1_800)).await;
+                    if let Some(worker) = fleet.any(random) {
+                        cut(world, worker.process.number);
+                    }
+                }
+                tokio::time::sleep_until(ends).await;
+                world.state().store_away = false;
+                world.note("the store is back");
+            }
+            Self::Locks => {
+                let started = world.state().ledger.tasks();
+                let tasks: Vec<TaskId> = started.into_iter().take(2).collect();
+                world.state().count("locked heads");
+                world.note(format!("somebody locks {tasks:?}"));
+                let request = OpenRequest {
+                    tasks: tasks.into_iter().map(|task| (task, 0)).collect(),
+                    ..OpenRequest::default()
+                };
+                let held = world.store.open(request).await;
+                tokio::time::sleep(random.millis(100, 9_000)).await;
+                drop(held);
+                world.note("nobody else holds locks");
+            }
+            Self::Cut => {
+                if let Some(worker) = fleet.any(random) {
+                    world.state().count("cut");
+                    cut(world, worker.process.number);
+                }
+            }
+            Self::QueueMissing => {
+                world.state().count("missing queue");
+                world.state().broker.queue_missing = true;
+                tokio::time::sleep(random.millis(200, 5_000)).await;
+                world.state().broker.queue_missing = false;
+            }
+            Self::Blocked => {
+                if let Some(worker) = fleet.any(random) {
+                    world.state().count("blocked publisher");
+                    worker.publisher.block(random.millis(100, 5_000));
+                }
+            }
+            Self::Freeze => {
+                if let Some(worker) = fleet.any(random) {
+                    world.state().count("freeze");
+                    let time = random.millis(1_000, 60_000);
+                    cut(world, worker.process.number);
+                    worker.process.freeze(time);
+                    tokio::time::sleep(time).await;
+                }
+            }
+            Self::Drain => {
+                if let Some(worker) = fleet.any(random) {
+                    world.state().count("drain");
+                    world.note(format!("#{} is told to end", worker.process.number));
+                    tokio::select! {
+                        biased;
+                        _ = worker.drain() => {}
+                        () = tokio::time::sleep(Duration::from_secs(30)) => {}
+                    }
+                    worker.process.die("ends");
+                }
+            }
+        }
+    }
+}
+
+/// Waits until nothing is on its way any more.
+async fn rest(world: &World, read: &Mutex<Vec<Uuid>>) -> Result<(), String> {
+    let until = Instant::now() + REST_MAX;
+    loop {
+        let store = &world.store;
+        let pending = store.outbox_stats().await.unwrap().pending;
+        let due = store.timer_stats().await.unwrap().due;
+        let lags = store.projection_lags().await.unwrap();
+        let behind: Vec<_> = lags.iter().filter(|(_, lag)| **lag > 0.0).collect();
+        let (is_empty, waiting, log) = {
+            let state = world.state();
+            let (broker, log) = (&state.broker, state.ledger.log().len());
+            (broker.is_empty(), broker.waiting(), log)
+        };
+        let fed = read.lock().unwrap().len();
+        if is_empty && pending == 0 && due == 0 && behind.is_empty() && fed >= log {
+            return Ok(());
+        }
+        if Instant::now() >= until {
+            return Err(format!(
+                "no rest after {REST_MAX:?}: commands: {waiting}; outbox: {pending}; due timers: \
+                 {due}; projections behind: {behind:?}; fed {fed} of {log} events"
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The laws of a world at rest.
+async fn check(world: &World, read: &Mutex<Vec<Uuid>>) -> Result<(), String> {
+    {
+        let state = world.state();
+        state.ledger.is_complete(state.broker.dead())?;
+        if *read.lock().unwrap() != state.ledger.log() {
+            return Err("INV-27: the feed is not the log".to_owned());
+        }
+    }
+    let tasks = world.state().ledger.tasks();
+    for task in tasks {
+        check_task(world, task).await?;
+    }
+    check_goals(world).await?;
+    let told = world.store.outbox_stats().await.unwrap().pending;
+    if told > 0 {
+        return Err(format!("INV-21: {told} messages more, counted anew"));
+    }
+    Ok(())
+}
+
+/// Replay, stored state, and everything derived are the same.
+async fn check_task(world: &World, task: TaskId) -> Result<(), String> {
+    let store = &world.store;
+    let events = store.events(task, 0, 1_000).await.unwrap().events;
+    let replayed = StateRebuilder::rebuild(&events);
+    let replayed = replayed.map_err(|error| format!("INV-04: {task} cannot be replayed: {error}"))?;
+    let replayed = replayed.ok_or_else(|| format!("{task} has no state"))?;
+    let loaded = EventStore::load(store, &[task]).await.unwrap().remove(&task);
+    if loaded.as_ref() != Some(&replayed) {
+        return Err(format!("INV-04: the stored state of {task} is not its replay"));
+    }
+    let row = TaskRow::from(&replayed);
+    if TaskIndex::task(store, task).await.unwrap().as_ref() != Some(&row) {
+        return Err(format!("the row of {task} is not its state"));
+    }
+    for (step, state) in &replayed.steps {
+        for visit in &state.visits {
+            let taken = visit.annotations.len() + visit.assignments.len();
+            if visit.slots.is_some_and(|slots| taken > slots as usize) {
+                let slots = visit.slots;
+                return Err(format!("INV-20: {taken} people have {slots:?} slots of {task} {step}"));
+            }
+        }
+    }
+    let timers = derive_timers(&replayed);
+    let slots = Slots::from(&replayed);
+    let changes = store.replace_derived(row, slots, Vec::new(), timers).await;
+    let changes = changes.map_err(|error| format!("{task} cannot be rebuilt: {error}"))?;
+    if changes.task || changes.timers {
+        return Err(format!("INV-17: what is derived of {task} differs: {changes:?}"));
+    }
+    Ok(())
+}
+
+/// Goals are the same counted anew.
+async fn check_goals(world: &World) -> Result<(), String> {
+    let store = Arc::new(world.store.clone());
+    let live = read_goals(&*store).await.unwrap();
+    store.reset_projection(GOALS).await.unwrap();
+    let projector = GoalProjector::new(Arc::clone(&store) as _, CloudEventMessages::default());
+    let projector = projector.without_progress();
+    while let PageOutcome::Read { .. } = projector.step().await.unwrap() {}
+    let anew = read_goals(&*store).await.unwrap();
+    let counts = |goals: &Goals| -> Vec<_> {
+        let goals = goals.iter();
+        goals
+            .map(|(id, goal)| (id.clone(), goal.epoch, goal.count, goal.completed_at))
+            .collect()
+    };
+    if counts(&live) == counts(&anew) {
+        Ok(())
+    } else {
+        Err(format!("INV-21: goals were {live:?} and are {anew:?} counted anew"))
+    }
+}
