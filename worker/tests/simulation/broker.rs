@@ -89,7 +89,12 @@ impl Broker {
 
     /// What is left, for people.
     pub(crate) fn waiting(&self) -> String {
-        format!("{} ready, {} later, {} copies", self.ready.len(), self.later, self.copies.len())
+        format!(
+            "{} ready, {} later, {} copies",
+            self.ready.len(),
+            self.later,
+            self.copies.len()
+        )
     }
 
     fn arrive(&mut self, message: Message, random: &mut Random, ledger: &mut Ledger, at: Duration) {
@@ -413,7 +418,9 @@ impl CommandSource for SimulatedSource {
             let state = &mut *self.world().state();
             let tags: Vec<_> = receipts.iter().map(|receipt| receipt.tag).collect();
             let number = self.process.number;
-            state.trace.note(at, number, &format!("gives back {tags:?}"));
+            state
+                .trace
+                .note(at, number, &format!("gives back {tags:?}"));
             let verdict = state.broker.give_back(number, receipts, &state.ledger);
             state.judge(verdict);
         }
@@ -428,7 +435,9 @@ impl CommandSource for SimulatedSource {
         let number = self.process.number;
         {
             let state = &mut *self.world().state();
-            state.trace.note(at, number, &format!("intake is held: {paused}"));
+            state
+                .trace
+                .note(at, number, &format!("intake is held: {paused}"));
             if let Some(consumer) = state.broker.consumers.get_mut(&number) {
                 consumer.is_paused = paused;
             }
@@ -505,9 +514,10 @@ impl SimulatedPublisher {
 
     /// Publishes no more for a while.
     pub(crate) fn block(self: &Arc<Self>, time: Duration) {
-        self.process
-            .world
-            .note(format!("#{} cannot publish for {time:?}", self.process.number));
+        self.process.world.note(format!(
+            "#{} cannot publish for {time:?}",
+            self.process.number
+        ));
         self.state.send_modify(|state| state.publishing = false);
         let publisher: Weak<Self> = Arc::downgrade(self);
         tokio::spawn(async move {
@@ -580,7 +590,9 @@ async fn learn_logged(world: &World, window: &[Publication]) {
         return;
     }
     let end = world.store.log_end().await.unwrap();
-    let all = world.store.logged_messages(LogPosition::default(), end, u32::MAX);
+    let all = world
+        .store
+        .logged_messages(LogPosition::default(), end, u32::MAX);
     let all = all.await.unwrap().into_iter();
     let ids = all.map(|(_, message)| message.message_id);
     world.state().ledger.logged(ids);

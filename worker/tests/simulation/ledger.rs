@@ -201,7 +201,9 @@ impl Ledger {
                 .iter()
                 .all(|(name, value)| copy.headers.get(name) == Some(value));
         if !keeps {
-            return Err(format!("INV-31: a copy is not as its producer sent it: {copy:?}"));
+            return Err(format!(
+                "INV-31: a copy is not as its producer sent it: {copy:?}"
+            ));
         }
         if copy.destination == Destination::Dead {
             let reason = copy.headers.get("x-glyph-reason");
@@ -215,13 +217,15 @@ impl Ledger {
         let sent = self.sent_as(body)?;
         let task = sent.task.and_then(|task| self.tasks.get(&task));
         let unstarted = task.is_none_or(|task| task.version == 0 || task.started >= sent.delivered);
-        let may_die = sent.dies == Some(reason)
-            || (reason == "task_not_found" && unstarted && !sent.starts);
+        let may_die =
+            sent.dies == Some(reason) || (reason == "task_not_found" && unstarted && !sent.starts);
         if may_die {
             Ok(())
         } else {
             let body = String::from_utf8_lossy(body);
-            Err(format!("INV-28: an innocent command is dead ({reason}): {body}"))
+            Err(format!(
+                "INV-28: an innocent command is dead ({reason}): {body}"
+            ))
         }
     }
 
@@ -260,7 +264,9 @@ impl Task {
         if let WorkflowEvent::StepCompleted { step_id, visit, .. } = event
             && !self.completed.insert((step_id.clone(), *visit))
         {
-            return Err(format!("INV-05: visit {visit} of {step_id} has ended twice"));
+            return Err(format!(
+                "INV-05: visit {visit} of {step_id} has ended twice"
+            ));
         }
         Ok(())
     }

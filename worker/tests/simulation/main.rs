@@ -9,6 +9,7 @@
 //! every step.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a run says what it has done")]
 
 mod broker;
 mod http;
@@ -44,11 +45,18 @@ const SEEDS: u64 = 2_000;
 
 fn from_env(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is no number")),
+    )
 }
 
 /// Runs seeds on all processors; stops at the first one that breaks a law.
-fn run_all(seeds: std::ops::Range<u64>, bug: Option<Bug>, each: impl Fn(&Report) + Sync) -> Option<Report> {
+fn run_all(
+    seeds: std::ops::Range<u64>,
+    bug: Option<Bug>,
+    each: impl Fn(&Report) + Sync,
+) -> Option<Report> {
     let next = AtomicU64::new(seeds.start);
     let broken: Mutex<Option<Report>> = Mutex::default();
     let threads = thread::available_parallelism().map_or(2, usize::from);
@@ -82,7 +90,12 @@ fn told(report: &Report) -> String {
     if let Some(broken) = &report.broken {
         let step = broken.step;
         let last = broken.last.join("\n");
-        write!(text, "seed {seed}, step {step}: {}\n\n{:#?}\n\n{last}\n\n", broken.law, report.plan).unwrap();
+        write!(
+            text,
+            "seed {seed}, step {step}: {}\n\n{:#?}\n\n{last}\n\n",
+            broken.law, report.plan
+        )
+        .unwrap();
     }
     write!(
         text,
@@ -132,7 +145,9 @@ fn planted_bugs_are_found() {
     let mut missed = Vec::new();
     for bug in Bug::ALL {
         let look = |start| run_all(start..start + FOUND_WITHIN, Some(bug), |_| {});
-        let found: Vec<_> = (0..starts).map(|n| (n, look(1 + n * FOUND_WITHIN))).collect();
+        let found: Vec<_> = (0..starts)
+            .map(|n| (n, look(1 + n * FOUND_WITHIN)))
+            .collect();
         let seeds = found.iter().map(|(n, report)| match report {
             Some(report) => report.plan.seed - n * FOUND_WITHIN,
             None => u64::MAX,

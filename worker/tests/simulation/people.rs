@@ -100,7 +100,7 @@ impl Person {
 
     fn new_id(&mut self) -> Uuid {
         self.commands += 1;
-        Uuid::from_u64_pair(0xc0de << 32 | self.number, self.commands)
+        Uuid::from_u64_pair((0xc0de << 32) | self.number, self.commands)
     }
 
     /// A moment in the time in which commands are sent.
@@ -118,13 +118,15 @@ impl Person {
         let (id, task) = (uuid("command_id"), uuid("task_id"));
         let starts = body.get("workflow").is_some();
         let kind = body["type"].as_str().unwrap_or_default().to_owned();
-        self.send_as(body.to_string().into_bytes(), &kind, after, |properties| Sent {
-            id: id.map(CommandId),
-            task: task.map(TaskId),
-            dies,
-            starts,
-            properties,
-            delivered: Duration::ZERO,
+        self.send_as(body.to_string().into_bytes(), &kind, after, |properties| {
+            Sent {
+                id: id.map(CommandId),
+                task: task.map(TaskId),
+                dies,
+                starts,
+                properties,
+                delivered: Duration::ZERO,
+            }
         });
     }
 

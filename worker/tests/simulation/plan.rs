@@ -45,6 +45,9 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     pub(crate) bug: Option<Bug>,
     pub(crate) workers: usize,
+    /// How many of them run projections: those of others take turns with the first one's, and cost
+    /// the time of a run.
+    pub(crate) projecting: usize,
     pub(crate) lanes: usize,
     pub(crate) batch_max: usize,
     pub(crate) batch_wait: Duration,
@@ -109,6 +112,7 @@ impl Plan {
             seed,
             bug,
             workers: draw.pick(&[1, 1, 2, 2, 3]),
+            projecting: draw.pick(&[1, 1, 1, 3]),
             lanes: draw.pick(&[1, 1, 2, 3]),
             batch_max: draw.pick(&[1, 3, 16, 256]),
             batch_wait: draw.millis(0, 20),
@@ -123,7 +127,7 @@ impl Plan {
             reorder: draw.pick(&[1, 1, 4, 16]),
             poison: draw.pick(&[0, 0, 60]),
             operator: draw.index(4),
-            load: draw.millis(1_000, 6_000),
+            load: draw.millis(1_000, 4_000),
             linger: draw.millis(0, 1_500),
             faults,
         }

@@ -154,7 +154,8 @@ impl Process {
 
     /// Stands still, as when its machine is suspended.
     pub(crate) fn freeze(&self, time: Duration) {
-        self.world.note(format!("#{} freezes for {time:?}", self.number));
+        self.world
+            .note(format!("#{} freezes for {time:?}", self.number));
         *self.frozen_until.lock().unwrap() = Some(Instant::now() + time);
         let transactions = Arc::clone(&self.transactions);
         tokio::spawn(async move {
@@ -188,7 +189,7 @@ struct SimulatedFacts {
 impl FactSource for SimulatedFacts {
     fn new_id(&self) -> Uuid {
         let n = self.drawn.fetch_add(1, Ordering::SeqCst);
-        Uuid::from_u64_pair(0xfac7 << 32 | self.process as u64, n)
+        Uuid::from_u64_pair((0xfac7 << 32) | self.process as u64, n)
     }
 
     fn stopwatch(&self) -> std::time::Instant {
@@ -220,10 +221,11 @@ impl Worker {
             process: number,
             drawn: AtomicU64::new(0),
         };
-        let orchestrator = WorkflowOrchestrator::new(Arc::clone(&store) as _, Arc::clone(&store) as _)
-            .with_messages(Arc::new(messages()))
-            .with_lock_wait(LOCK_WAIT)
-            .with_facts(Arc::new(facts));
+        let orchestrator =
+            WorkflowOrchestrator::new(Arc::clone(&store) as _, Arc::clone(&store) as _)
+                .with_messages(Arc::new(messages()))
+                .with_lock_wait(LOCK_WAIT)
+                .with_facts(Arc::new(facts));
         let orchestrator = Arc::new(orchestrator);
         let processor: Arc<dyn CommandProcessor> = match plan.bug {
             Some(Bug::NoSplit) => Arc::new(NoSplit(Arc::clone(&orchestrator))),
@@ -278,6 +280,10 @@ impl Worker {
         let spawn = &self.background;
         spawn.spawn(timers.run(stopping()));
         spawn.spawn(pauses.run(stopping()));
+        let plan = &self.process.world.plan;
+        if (self.process.number - 1) % plan.workers >= plan.projecting {
+            return;
+        }
         spawn.spawn(goals.run(rounds.clone(), stopping()));
         spawn.spawn(agreement.run(rounds.clone(), stopping()));
         spawn.spawn(gold.run(rounds.clone(), stopping()));

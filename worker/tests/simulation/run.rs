@@ -155,7 +155,9 @@ async fn course(world: Arc<World>) {
     for worker in fleet.all() {
         if !worker.drain().await {
             let number = worker.process.number;
-            world.state().judge(Err(format!("#{number} did not drain in time")));
+            world
+                .state()
+                .judge(Err(format!("#{number} did not drain in time")));
         }
     }
 }
@@ -346,11 +348,17 @@ async fn check_task(world: &World, task: TaskId) -> Result<(), String> {
     let store = &world.store;
     let events = store.events(task, 0, 1_000).await.unwrap().events;
     let replayed = StateRebuilder::rebuild(&events);
-    let replayed = replayed.map_err(|error| format!("INV-04: {task} cannot be replayed: {error}"))?;
+    let replayed =
+        replayed.map_err(|error| format!("INV-04: {task} cannot be replayed: {error}"))?;
     let replayed = replayed.ok_or_else(|| format!("{task} has no state"))?;
-    let loaded = EventStore::load(store, &[task]).await.unwrap().remove(&task);
+    let loaded = EventStore::load(store, &[task])
+        .await
+        .unwrap()
+        .remove(&task);
     if loaded.as_ref() != Some(&replayed) {
-        return Err(format!("INV-04: the stored state of {task} is not its replay"));
+        return Err(format!(
+            "INV-04: the stored state of {task} is not its replay"
+        ));
     }
     let row = TaskRow::from(&replayed);
     if TaskIndex::task(store, task).await.unwrap().as_ref() != Some(&row) {
@@ -361,7 +369,9 @@ async fn check_task(world: &World, task: TaskId) -> Result<(), String> {
             let taken = visit.annotations.len() + visit.assignments.len();
             if visit.slots.is_some_and(|slots| taken > slots as usize) {
                 let slots = visit.slots;
-                return Err(format!("INV-20: {taken} people have {slots:?} slots of {task} {step}"));
+                return Err(format!(
+                    "INV-20: {taken} people have {slots:?} slots of {task} {step}"
+                ));
             }
         }
     }
@@ -370,7 +380,9 @@ async fn check_task(world: &World, task: TaskId) -> Result<(), String> {
     let changes = store.replace_derived(row, slots, Vec::new(), timers).await;
     let changes = changes.map_err(|error| format!("{task} cannot be rebuilt: {error}"))?;
     if changes.task || changes.timers {
-        return Err(format!("INV-17: what is derived of {task} differs: {changes:?}"));
+        return Err(format!(
+            "INV-17: what is derived of {task} differs: {changes:?}"
+        ));
     }
     Ok(())
 }
@@ -393,6 +405,8 @@ async fn check_goals(world: &World) -> Result<(), String> {
     if counts(&live) == counts(&anew) {
         Ok(())
     } else {
-        Err(format!("INV-21: goals were {live:?} and are {anew:?} counted anew"))
+        Err(format!(
+            "INV-21: goals were {live:?} and are {anew:?} counted anew"
+        ))
     }
 }

@@ -15,9 +15,7 @@ use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     WorkflowConfig, WorkflowConfigStore, WorkflowEvent,
     events::LogPosition,
-    ids::{
-        CommandId, LogId, RevisionId, StepId, TaskId, UserId, WorkflowId, WorkflowSelector,
-    },
+    ids::{CommandId, LogId, RevisionId, StepId, TaskId, UserId, WorkflowId, WorkflowSelector},
     state::{ClaimedSlot, Draft, OpenSlot, Slots, TaskStatus, WorkflowSnapshot},
     store::{
         AnnotatorPause, BatchTx, BroughtBack, ClaimCount, CommandLog, CommandPage, CommandRow,
@@ -92,7 +90,11 @@ impl SimulatedStore {
             }
         };
         // A death after a read is one before the next step.
-        match answer.as_ref().err().map(|error| format!("{name}: {error:?}")) {
+        match answer
+            .as_ref()
+            .err()
+            .map(|error| format!("{name}: {error:?}"))
+        {
             Some(failed) => self.process.step(failed).await,
             None if effect == Effect::Writes => self.process.look("written").await,
             None => {}
@@ -238,7 +240,9 @@ impl Outbox for SimulatedStore {
 
     async fn confirmed(&self, positions: &[i64]) -> Answer<()> {
         let work = self.inner.confirmed(positions);
-        self.process.step(format!("deletes rows {positions:?}")).await;
+        self.process
+            .step(format!("deletes rows {positions:?}"))
+            .await;
         self.call("confirmed", Effect::Writes, work).await
     }
 
@@ -247,14 +251,20 @@ impl Outbox for SimulatedStore {
         rows: &[ReleasedRow],
         failed: Option<(String, Duration)>,
     ) -> Answer<()> {
-        let released: Vec<_> = rows.iter().map(|row| (row.position, row.from_version)).collect();
+        let released: Vec<_> = rows
+            .iter()
+            .map(|row| (row.position, row.from_version))
+            .collect();
         let work = self.inner.release(rows, failed);
-        self.process.step(format!("releases rows {released:?}")).await;
+        self.process
+            .step(format!("releases rows {released:?}"))
+            .await;
         self.call("release", Effect::Writes, work).await
     }
 
     async fn skip(&self, message: SkippedMessage) -> Answer<bool> {
-        self.call("skip", Effect::Writes, self.inner.skip(message)).await
+        self.call("skip", Effect::Writes, self.inner.skip(message))
+            .await
     }
 
     async fn leased(&self, publisher: PublisherId, after: i64) -> Answer<Vec<OutboxRow>> {
@@ -296,7 +306,9 @@ impl TimerQueue for SimulatedStore {
             let is_full = self.has(Bug::PausedTimersFirst)
                 && !self.inner.workflow_pauses().await?.active.is_empty();
             let limit = if is_full { 0 } else { limit };
-            self.inner.claim_timers(lane, self.lease(lease), limit).await
+            self.inner
+                .claim_timers(lane, self.lease(lease), limit)
+                .await
         };
         self.call("claim_timers", Effect::Writes, work).await
     }
@@ -364,7 +376,11 @@ impl EventStore for SimulatedStore {
                 }),
             }
         });
-        match opened.as_ref().err().map(|error| format!("{name}: {error:?}")) {
+        match opened
+            .as_ref()
+            .err()
+            .map(|error| format!("{name}: {error:?}"))
+        {
             Some(failed) => self.process.step(failed).await,
             None => self.process.look("opened").await,
         }
@@ -458,9 +474,7 @@ fn summary(write: &TaskWrite) -> String {
 
 fn is_cursed(write: &TaskWrite) -> bool {
     write.events.iter().any(|event| match &event.event {
-        WorkflowEvent::AnnotationSubmitted { annotation, .. } => {
-            annotation.data["label"] == CURSED
-        }
+        WorkflowEvent::AnnotationSubmitted { annotation, .. } => annotation.data["label"] == CURSED,
         _ => false,
     })
 }
@@ -501,7 +515,10 @@ impl SimulatedTx {
             Held::Nothing(request) => {
                 let open = world.store.open((**request).clone()).await?;
                 for write in &mut writes {
-                    let version = open.tasks.get(&write.task_id).map_or(0, |task| task.version);
+                    let version = open
+                        .tasks
+                        .get(&write.task_id)
+                        .map_or(0, |task| task.version);
                     planted::rebase(write, version);
                 }
                 open.tx
@@ -581,7 +598,9 @@ impl BatchTx for SimulatedTx {
         match &answer {
             Ok(messages) => {
                 let messages = messages.len();
-                self.process.step(format!("committed, {messages} messages")).await;
+                self.process
+                    .step(format!("committed, {messages} messages"))
+                    .await;
             }
             Err(error) => self.process.step(format!("commit: {error:?}")).await,
         }

@@ -17,9 +17,9 @@ use uuid::Uuid;
 
 use super::{
     super::{
-    AnnotatorPause, CommandRow, Draft, EventStoreError, GoalActionRow, JobItem, JobRow,
-    LoggedMessage, ModelCheckpoint, OutboxRow, ProjectionRows, PublisherId, TaskRow, Timer,
-    WorkflowPause, WorkflowRow,
+        AnnotatorPause, CommandRow, Draft, EventStoreError, GoalActionRow, JobItem, JobRow,
+        LoggedMessage, ModelCheckpoint, OutboxRow, ProjectionRows, PublisherId, TaskRow, Timer,
+        WorkflowPause, WorkflowRow,
     },
     locks::Locks,
 };

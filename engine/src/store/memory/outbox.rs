@@ -250,7 +250,8 @@ impl Data {
             .values()
             .filter(|message| message.row.task_id == Some(task))
             .any(|message| {
-                !message.is_leased(later(now, LEASE_ENDS_SOON)) || message.lease.map(|(owner, _)| owner) != publisher
+                !message.is_leased(later(now, LEASE_ENDS_SOON))
+                    || message.lease.map(|(owner, _)| owner) != publisher
             })
     }
 
