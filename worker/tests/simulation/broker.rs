@@ -280,9 +280,14 @@ impl SimulatedSource {
     }
 
     /// Acks travel for a while; a cut loses them.
-    fn flush_later(&self, channel: u64) {
+    fn flush_later(&self) {
         let (world, number) = (Arc::clone(self.world()), self.process.number);
-        let travels = world.state().random.millis(0, 30);
+        let (channel, travels) = {
+            let state = &mut *world.state();
+            let consumer = state.broker.consumers.get(&number);
+            let channel = consumer.map_or(0, |consumer| consumer.channel);
+            (channel, state.random.millis(0, 30))
+        };
         tokio::spawn(async move {
             tokio::time::sleep(travels).await;
             world.state().broker.acked(number, channel);
@@ -404,9 +409,7 @@ impl CommandSource for SimulatedSource {
             let verdict = state.broker.settle(number, receipts, &state.ledger);
             state.judge(verdict);
         }
-        if let Some(receipt) = receipts.first() {
-            self.flush_later(receipt.channel);
-        }
+        self.flush_later();
     }
 
     fn give_back(&self, receipts: &[Receipt]) {

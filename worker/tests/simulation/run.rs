@@ -148,7 +148,7 @@ async fn course(world: Arc<World>) {
     while at_work.join_next().await.is_some() {}
     world.state().calm = true;
     world.note("calm");
-    let verdict = rest(&world, &read).await;
+    let verdict = rest(&world, &fleet, &read).await;
     world.state().judge(verdict);
     let verdict = check(&world, &read).await;
     world.state().judge(verdict);
@@ -295,7 +295,7 @@ impl Fault {
 }
 
 /// Waits until nothing is on its way any more.
-async fn rest(world: &World, read: &Mutex<Vec<Uuid>>) -> Result<(), String> {
+async fn rest(world: &World, fleet: &Fleet, read: &Mutex<Vec<Uuid>>) -> Result<(), String> {
     let until = Instant::now() + REST_MAX;
     loop {
         let store = &world.store;
@@ -309,7 +309,9 @@ async fn rest(world: &World, read: &Mutex<Vec<Uuid>>) -> Result<(), String> {
             (broker.is_empty(), broker.waiting(), log)
         };
         let fed = read.lock().unwrap().len();
-        if is_empty && pending == 0 && due == 0 && behind.is_empty() && fed >= log {
+        let is_begun = log == 0 || lags.contains_key(GOALS);
+        let all_run = fleet.all().iter().all(|worker| worker.process.is_alive());
+        if is_empty && all_run && is_begun && pending == 0 && due == 0 && behind.is_empty() && fed >= log {
             return Ok(());
         }
         if Instant::now() >= until {
