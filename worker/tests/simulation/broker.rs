@@ -8,9 +8,12 @@ use std::{
 };
 
 use async_trait::async_trait;
-use glyph_worker::broker::{
-    BrokerState, CommandQueue, CommandSource, Delivery, Destination, MessagePublisher, Properties,
-    Publication, PublishOutcome, QueueDepth, Receipt,
+use glyph_worker::{
+    broker::{
+        BrokerState, CommandQueue, CommandSource, Delivery, Destination, MessagePublisher,
+        Properties, Publication, PublishOutcome, QueueDepth, Receipt,
+    },
+    dead_letters::Letter,
 };
 use tokio::sync::{Notify, watch};
 
@@ -18,6 +21,9 @@ use super::{ledger::Ledger, planted::Bug, process::Process, random::Random, worl
 
 /// A message that was delivered more often than this goes to the dead queue.
 const DELIVERY_LIMIT: u32 = 20;
+/// How many times as quick as in production the rungs of the ladder are: no code depends on their
+/// times, and most of a run would be waiting for them.
+const HURRY: u32 = 10;
 /// How long a link that was cut is away.
 const RECONNECT_MS: (u64, u64) = (20, 1_500);
 
@@ -38,7 +44,11 @@ pub(crate) struct Broker {
     later: usize,
     /// Live copies of a body: wherever they are but in the dead queue.
     copies: BTreeMap<Vec<u8>, usize>,
-    dead: BTreeSet<Vec<u8>>,
+    /// The dead queue, by the order of arrival.
+    dead: BTreeMap<u64, Letter>,
+    /// How often each body was put into it by who decides commands.
+    buried: BTreeMap<Vec<u8>, usize>,
+    died: u64,
     consumers: BTreeMap<usize, Consumer>,
     channels: u64,
     /// From how many messages at the head of the queue the next one is taken.
@@ -70,7 +80,9 @@ impl Broker {
             ready: VecDeque::new(),
             later: 0,
             copies: BTreeMap::new(),
-            dead: BTreeSet::new(),
+            dead: BTreeMap::new(),
+            buried: BTreeMap::new(),
+            died: 0,
             consumers: BTreeMap::new(),
             channels: 0,
             reorder,
@@ -83,8 +95,35 @@ impl Broker {
         self.copies.is_empty() && self.later == 0
     }
 
-    pub(crate) fn dead(&self) -> &BTreeSet<Vec<u8>> {
-        &self.dead
+    /// Bodies that were put into the dead queue, how often, and how often they are in it.
+    pub(crate) fn dead(&self) -> BTreeMap<&[u8], (usize, usize)> {
+        let count = |body: &[u8]| {
+            let letters = self.dead.values();
+            letters.filter(|letter| letter.body == body).count()
+        };
+        let buried = self.buried.iter();
+        buried
+            .map(|(body, times)| (body.as_slice(), (*times, count(body))))
+            .collect()
+    }
+
+    pub(crate) fn letters(&self) -> Vec<(u64, Letter)> {
+        let letters = self.dead.iter();
+        letters
+            .map(|(number, letter)| (*number, letter.clone()))
+            .collect()
+    }
+
+    pub(crate) fn take_letter(&mut self, number: u64) {
+        self.dead.remove(&number);
+    }
+
+    fn bury(&mut self, letter: Letter, is_back: bool) {
+        if !is_back {
+            *self.buried.entry(letter.body.clone()).or_default() += 1;
+        }
+        self.died += 1;
+        self.dead.insert(self.died, letter);
     }
 
     /// What is left, for people.
@@ -148,8 +187,14 @@ impl Broker {
             return Ok(());
         }
         self.forget(&message.body);
-        self.dead.insert(message.body.clone());
-        ledger.died(&message.body, "delivery_limit")
+        let verdict = ledger.died(&message.body, "delivery_limit");
+        let letter = Letter {
+            routing_key: message.properties.routing_key.clone(),
+            properties: Arc::new(message.properties.to_amqp()),
+            body: message.body,
+        };
+        self.bury(letter, false);
+        verdict
     }
 
     /// One copy less of a body.
@@ -164,7 +209,7 @@ impl Broker {
 
     fn others(&self, body: &[u8]) -> usize {
         let live = self.copies.get(body).copied().unwrap_or_default();
-        live.saturating_sub(1) + usize::from(self.dead.contains(body))
+        live.saturating_sub(1) + self.buried.get(body).copied().unwrap_or_default()
     }
 
     /// A worker is gone.
@@ -622,25 +667,33 @@ impl SimulatedPublisher {
             }
             Destination::Dead => {
                 let copy = self.as_sent(publication);
+                let letter = letter_of(&copy);
+                let is_back = copy.original.is_some();
+                let properties = letter.command_properties();
                 let state = &mut *world.state();
-                let verdict = state.ledger.copied(&copy);
+                let mut verdict = state.ledger.copied(&letter.body, &properties);
+                if !is_back {
+                    verdict = verdict.and(state.ledger.died(&letter.body, &letter.reason()));
+                }
                 state.judge(verdict);
-                state.broker.dead.insert(copy.body.to_vec());
+                state.broker.bury(letter, is_back);
             }
             Destination::Retry(delay) => {
                 let copy = self.as_sent(publication);
+                let properties = properties_of(&copy);
                 {
                     let state = &mut *world.state();
-                    let verdict = state.ledger.copied(&copy);
+                    let verdict = state.ledger.copied(&copy.body, &properties);
                     state.judge(verdict);
                 }
                 let message = Message {
                     queue: CommandQueue::of(&copy.message_type),
                     body: copy.body.to_vec(),
-                    properties: properties_of(&copy),
+                    properties,
                     deliveries: 0,
                 };
-                arrive_later(world, message, Duration::from_secs(delay.seconds()));
+                let waits = Duration::from_secs(delay.seconds()) / HURRY;
+                arrive_later(world, message, waits);
             }
             Destination::Reply(_) | Destination::Commands | Destination::Queue(_) => {}
         }
@@ -656,6 +709,24 @@ impl SimulatedPublisher {
         }
         copy
     }
+}
+
+/// A copy as it stands in the dead queue.
+fn letter_of(copy: &Publication) -> Letter {
+    let Some(original) = &copy.original else {
+        return Letter {
+            routing_key: copy.routing_key.clone(),
+            properties: Arc::new(properties_of(copy).to_amqp()),
+            body: copy.body.to_vec(),
+        };
+    };
+    let letter = Letter {
+        routing_key: copy.routing_key.clone(),
+        properties: Arc::clone(original),
+        body: copy.body.to_vec(),
+    };
+    let headers = copy.headers.iter();
+    letter.with_headers(headers.map(|(name, value)| (name.as_str(), value.clone())))
 }
 
 fn properties_of(copy: &Publication) -> Properties {

@@ -189,27 +189,23 @@ impl Ledger {
     }
 
     /// A copy of a command has arrived in a retry queue or the dead queue.
-    pub(crate) fn copied(&self, copy: &Publication) -> Result<(), String> {
-        let sent = self.sent_as(&copy.body)?;
-        let before = &sent.properties;
+    pub(crate) fn copied(&self, body: &[u8], copy: &Properties) -> Result<(), String> {
+        let before = &self.sent_as(body)?.properties;
         let keeps = copy.correlation_id == before.correlation_id
             && copy.reply_to == before.reply_to
             && copy.routing_key == before.routing_key
-            && copy.message_id == before.message_id.clone().unwrap_or_default()
+            && copy.message_id == before.message_id
             && before
                 .headers
                 .iter()
                 .all(|(name, value)| copy.headers.get(name) == Some(value));
-        if !keeps {
-            return Err(format!(
+        if keeps {
+            Ok(())
+        } else {
+            Err(format!(
                 "INV-31: a copy is not as its producer sent it: {copy:?}"
-            ));
+            ))
         }
-        if copy.destination == Destination::Dead {
-            let reason = copy.headers.get("x-glyph-reason");
-            return self.died(&copy.body, reason.map_or("", String::as_str));
-        }
-        Ok(())
     }
 
     /// A command is dead.
@@ -236,12 +232,20 @@ impl Ledger {
 
     /// What must hold of commands and messages once nothing is on its way: every command has its
     /// outcome or is dead, and every message was received.
-    pub(crate) fn is_complete(&self, dead: &BTreeSet<Vec<u8>>) -> Result<(), String> {
+    pub(crate) fn is_complete(&self, dead: &BTreeMap<&[u8], (usize, usize)>) -> Result<(), String> {
         for (body, sent) in &self.sent {
             let decided = sent.id.is_some_and(|id| self.outcomes.contains_key(&id));
-            if !decided && !dead.contains(body) {
-                let body = String::from_utf8_lossy(body);
-                return Err(format!("a command has no outcome: {body}"));
+            let (buried, found) = dead.get(body.as_slice()).copied().unwrap_or_default();
+            let text = || String::from_utf8_lossy(body);
+            if !decided && buried == 0 {
+                return Err(format!("a command has no outcome: {}", text()));
+            }
+            if found > buried || (!decided && found < buried) {
+                return Err(format!(
+                    "INV-30: a command was dead {buried} times and is in the dead queue {found} \
+                     times: {}",
+                    text()
+                ));
             }
         }
         for (id, of) in &self.told {

@@ -14,6 +14,7 @@
 mod broker;
 mod http;
 mod ledger;
+mod letters;
 mod people;
 mod plan;
 mod planted;

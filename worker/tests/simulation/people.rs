@@ -11,6 +11,7 @@ use std::{
 use chrono::TimeDelta;
 use glyph_worker::{
     broker::Properties,
+    jobs::{JobKind, JobSettings, JobSpec, Selection},
     operations::feed::{FeedFilter, feed},
     wire::CloudEventMessages,
 };
@@ -18,6 +19,7 @@ use glyph_workflow_engine::{
     command::{ClaimRequest, OperatorCommand, OperatorEnvelope, Sender},
     events::LogPosition,
     ids::{CommandId, TaskId, UserId, WorkflowId},
+    store::NewJob,
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -304,7 +306,8 @@ impl Person {
             tokio::time::sleep(pause).await;
             let task = self.random.pick(&tasks);
             let workflow: WorkflowId = task.shape.id.parse().unwrap();
-            match self.random.below(6) {
+            match self.random.below(8) {
+                6 | 7 => self.replay().await,
                 0 => {
                     let body = json!({"type": "cancel", "task_id": task.id});
                     self.send(body, None, Duration::ZERO);
@@ -354,6 +357,33 @@ impl Person {
                 }
             }
         }
+    }
+
+    /// Has all dead letters tried again.
+    async fn replay(&mut self) {
+        let spec = JobSpec {
+            kind: JobKind::ReplayDeadLetters,
+            actor: "operator".to_owned(),
+            settings: JobSettings {
+                select: Selection::default(),
+                stop_at: 1.0,
+            },
+        };
+        let job = NewJob {
+            id: self.new_id(),
+            ..spec.new_job()
+        };
+        self.ask(|worker| {
+            let job = job.clone();
+            async move {
+                // Another try may have been done, and its answer lost.
+                if worker.store.job(job.id).await.ok()?.is_some() {
+                    return Some(());
+                }
+                worker.store.create_job(job).await.ok()
+            }
+        })
+        .await;
     }
 
     async fn order(&mut self, command: OperatorCommand) {

@@ -16,6 +16,7 @@ use std::{
 
 use glyph_worker::{
     failpoints::Failpoints,
+    jobs::JobRunner,
     metrics::Metrics,
     pipeline::{
         CommandProcessor, LOCK_WAIT, Pipeline, PipelineHandle, PipelineParts, PipelineSettings,
@@ -36,6 +37,7 @@ use uuid::Uuid;
 use super::{
     broker::{self, SimulatedPublisher, SimulatedSource},
     http::SimulatedHandlers,
+    letters::SimulatedLetters,
     planted::{Bug, NoSplit},
     store::SimulatedStore,
     world::World,
@@ -210,7 +212,7 @@ pub(crate) struct Worker {
 
 impl Worker {
     /// Starts the parts that [`RunningWorker`](glyph_worker::app::RunningWorker) starts, except for
-    /// webhooks of goals and jobs.
+    /// webhooks of goals.
     pub(crate) fn start(world: &Arc<World>, number: usize, metrics: &Arc<Metrics>) -> Self {
         let process = Process::new(world, number);
         world.note(format!("#{number} starts"));
@@ -256,11 +258,11 @@ impl Worker {
             background: TaskTracker::new(),
             stopping: CancellationToken::new(),
         };
-        worker.start_background();
+        worker.start_background(metrics);
         worker
     }
 
-    fn start_background(&self) {
+    fn start_background(&self, metrics: &Arc<Metrics>) {
         let store = || Arc::clone(&self.store);
         let stopping = || self.stopping.clone();
         let messages = CloudEventMessages::default;
@@ -277,7 +279,16 @@ impl Worker {
         let agreement = AgreementProjector::new(store(), messages(), 10);
         let gold = GoldProjector::new(store(), messages());
         let labels = LabelsProjector::new(store(), Arc::clone(&self.orchestrator), messages());
+        let jobs = JobRunner {
+            store: store(),
+            pipeline: self.pipeline.clone(),
+            publisher: Arc::clone(&self.publisher) as _,
+            channel: self.process.world.plan.lanes,
+            letters: Arc::new(SimulatedLetters(Arc::clone(&self.process))),
+            metrics: Arc::clone(metrics),
+        };
         let spawn = &self.background;
+        spawn.spawn(jobs.run(stopping()));
         spawn.spawn(timers.run(stopping()));
         spawn.spawn(pauses.run(stopping()));
         let plan = &self.process.world.plan;

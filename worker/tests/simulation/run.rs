@@ -20,8 +20,8 @@ use glyph_workflow_engine::{
     ids::TaskId,
     state::Slots,
     store::{
-        EventStore, OpenRequest, Outbox, ProjectionStore, Rebuild, TaskIndex, TaskRow, TimerQueue,
-        WorkflowConfigStore,
+        EventStore, JobState, JobStore, OpenRequest, Outbox, ProjectionStore, Rebuild, TaskIndex,
+        TaskRow, TimerQueue, WorkflowConfigStore,
     },
 };
 use tokio::{task::JoinSet, time::Instant};
@@ -38,9 +38,9 @@ use super::{
     world::{Broken, World},
 };
 
-/// How long everything may take to come to rest once no more faults happen: longer than a command
-/// that was set aside twice, or waits for a task that never starts.
-const REST_MAX: Duration = Duration::from_mins(6);
+/// How long everything may take to come to rest once no more faults happen: longer than the lease of
+/// a call that died with its process, and a message that has failed often.
+const REST_MAX: Duration = Duration::from_mins(5);
 
 /// What became of a seed.
 pub(crate) struct Report {
@@ -311,13 +311,26 @@ async fn rest(world: &World, fleet: &Fleet, read: &Mutex<Vec<Uuid>>) -> Result<(
         let fed = read.lock().unwrap().len();
         let is_begun = log == 0 || lags.contains_key(GOALS);
         let all_run = fleet.all().iter().all(|worker| worker.process.is_alive());
-        if is_empty && all_run && is_begun && pending == 0 && due == 0 && behind.is_empty() && fed >= log {
+        let jobs = store.jobs(10).await.unwrap();
+        let jobs = jobs
+            .iter()
+            .filter(|job| job.state == JobState::Running)
+            .count();
+        if is_empty
+            && jobs == 0
+            && all_run
+            && is_begun
+            && pending == 0
+            && due == 0
+            && behind.is_empty()
+            && fed >= log
+        {
             return Ok(());
         }
         if Instant::now() >= until {
             return Err(format!(
                 "no rest after {REST_MAX:?}: commands: {waiting}; outbox: {pending}; due timers: \
-                 {due}; projections behind: {behind:?}; fed {fed} of {log} events"
+                 {due}; jobs: {jobs}; projections behind: {behind:?}; fed {fed} of {log} events"
             ));
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -328,7 +341,7 @@ async fn rest(world: &World, fleet: &Fleet, read: &Mutex<Vec<Uuid>>) -> Result<(
 async fn check(world: &World, read: &Mutex<Vec<Uuid>>) -> Result<(), String> {
     {
         let state = world.state();
-        state.ledger.is_complete(state.broker.dead())?;
+        state.ledger.is_complete(&state.broker.dead())?;
         if *read.lock().unwrap() != state.ledger.log() {
             return Err("INV-27: the feed is not the log".to_owned());
         }
