@@ -91,7 +91,7 @@ impl Layer {
             .map_err(|error| refused(&format_args!("cannot be read: {error}")))?;
         let mut profiles = Toml::string(&text)
             .data()
-            .map_err(|error| refused(&error))?;
+            .map_err(|error| refused(&without_source(&error.to_string())))?;
         let values = profiles.remove(&Profile::Default).unwrap_or_default();
         let unknown: Vec<_> = values
             .keys()
@@ -122,4 +122,14 @@ impl Provider for Layer {
     fn data(&self) -> figment::error::Result<Map<Profile, Dict>> {
         Ok(Map::from([(Profile::Default, self.values.clone())]))
     }
+}
+
+/// An error of TOML without the lines of the file that it quotes: they may hold a password.
+fn without_source(error: &str) -> String {
+    let is_quoted = |line: &&str| {
+        let line = line.trim_start_matches(|c: char| c.is_whitespace() || c.is_ascii_digit());
+        line.starts_with('|') || line.is_empty()
+    };
+    let said: Vec<&str> = error.lines().filter(|line| !is_quoted(line)).collect();
+    said.join(": ")
 }
