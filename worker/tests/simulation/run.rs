@@ -309,7 +309,13 @@ async fn rest(world: &World, fleet: &Fleet, read: &Mutex<Vec<Uuid>>) -> Result<(
             (broker.is_empty(), broker.waiting(), log)
         };
         let fed = read.lock().unwrap().len();
-        let is_begun = log == 0 || lags.contains_key(GOALS);
+        // Without goals there is nothing to count.
+        let counts = world
+            .plan
+            .shapes
+            .iter()
+            .any(|shape| SHAPES[*shape].has_goals());
+        let is_begun = log == 0 || !counts || lags.contains_key(GOALS);
         let all_run = fleet.all().iter().all(|worker| worker.process.is_alive());
         let jobs = store.jobs(10).await.unwrap();
         let jobs = jobs
@@ -412,7 +418,8 @@ async fn check_goals(world: &World) -> Result<(), String> {
     while let PageOutcome::Read { .. } = projector.step().await.unwrap() {}
     let anew = read_goals(&*store).await.unwrap();
     let counts = |goals: &Goals| -> Vec<_> {
-        let goals = goals.iter();
+        // Where nothing has happened, nobody may have looked at the goal yet.
+        let goals = goals.iter().filter(|(_, goal)| goal.count > 0);
         goals
             .map(|(id, goal)| (id.clone(), goal.epoch, goal.count, goal.completed_at))
             .collect()

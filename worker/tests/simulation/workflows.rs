@@ -11,6 +11,13 @@ pub(crate) struct Shape {
     yaml: &'static str,
 }
 
+impl Shape {
+    /// Whether it, or a workflow that it runs, has goals.
+    pub(crate) fn has_goals(&self) -> bool {
+        self.yaml.contains("goals:") || self.yaml.contains("workflow: single")
+    }
+}
+
 pub(crate) static SHAPES: [Shape; 8] = [
     Shape {
         id: "single",

@@ -49,18 +49,18 @@ impl BatchLocks {
                 Lock::Head(task) => Some(*task),
                 Lock::Claimant(_) | Lock::Started(_) | Lock::Projection(_) => None,
             };
-            let held = match (store.locks.try_take(name.clone()), patience) {
-                (Some(held), _) => held,
+            let taken = match (store.locks.try_take(name.clone()), patience) {
+                (Some(taken), _) => taken,
                 (None, _) if skips && head.is_some() => continue,
                 (None, None) => store.locks.take(name).await,
                 (None, Some(patience)) => {
                     match timeout_at(patience, store.locks.take(name)).await {
-                        Ok(held) => held,
+                        Ok(taken) => taken,
                         Err(_) => return Err(blocked(store, &locks.heads, &heads)),
                     }
                 }
             };
-            locks.held.push(held);
+            locks.held.push(taken);
             locks.heads.extend(head);
         }
         Ok(locks)
