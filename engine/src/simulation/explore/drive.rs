@@ -564,16 +564,15 @@ impl<'s> Play<'s> {
             return self.leave(scene, choice);
         };
         let is_true = self.is_subject_true(scene);
-        let (decisions, fixed) = match &mut self.crowd {
-            Some(crowd) => crowd.decides(is_true, in_loop, &answers),
+        let (decisions, fixed) = if let Some(crowd) = &mut self.crowd {
+            crowd.decides(is_true, in_loop, &answers)
+        } else {
             // Where there is nothing to approve, a reviewer gives a value, or refuses.
-            None => {
-                let others = [Decision::Fix, Decision::Reject];
-                let others = others.into_iter().filter(|other| *other != wanted);
-                let fixed = answers.data.get(1).or_else(|| answers.data.first());
-                let decisions = [wanted].into_iter().chain(others).collect();
-                (decisions, fixed.cloned().unwrap_or_default())
-            }
+            let others = [Decision::Fix, Decision::Reject];
+            let others = others.into_iter().filter(|other| *other != wanted);
+            let fixed = answers.data.get(1).or_else(|| answers.data.first());
+            let decisions = [wanted].into_iter().chain(others).collect();
+            (decisions, fixed.cloned().unwrap_or_default())
         };
         for decision in decisions {
             let data = match decision {
