@@ -62,6 +62,13 @@ const POLL_IDLE: Duration = Duration::from_secs(1);
 /// A claim that found nothing may have looked at every row, if all wait for others or back off. The
 /// pause after it is so many times as long, so that looking takes little of the database's time.
 const POLL_SHARE: u32 = 10;
+/// The longest such pause: a claim takes minutes only where its process stood still meanwhile.
+const POLL_MAX: Duration = Duration::from_secs(10);
+
+/// How long to wait after a claim that found nothing and took so long.
+fn pause_after(took: Duration, idle: Duration) -> Duration {
+    idle.max(took.saturating_mul(POLL_SHARE).min(POLL_MAX))
+}
 
 /// The relay's name among publishers, next to the lanes' of the same process.
 pub(crate) fn relay_id(lanes: PublisherId) -> PublisherId {
@@ -102,8 +109,8 @@ impl Relay {
                 Ok(found) => {
                     backoff.reset();
                     if !found {
-                        let idle = self.idle_time().max(asked.elapsed() * POLL_SHARE);
-                        self.pause(idle).await;
+                        let time = pause_after(asked.elapsed(), self.idle_time());
+                        self.pause(time).await;
                     }
                 }
                 Err(error) => {
@@ -375,6 +382,17 @@ workflow:
 
     fn positions(messages: &[OutboxMessage]) -> Vec<i64> {
         messages.iter().map(|message| message.position).collect()
+    }
+
+    #[test]
+    fn a_relay_that_stood_still_pauses_no_longer_for_it() {
+        let seconds = Duration::from_secs;
+        assert_eq!(pause_after(Duration::from_millis(1), POLL_IDLE), POLL_IDLE);
+        assert_eq!(
+            pause_after(Duration::from_millis(500), POLL_IDLE),
+            seconds(5)
+        );
+        assert_eq!(pause_after(seconds(3_600), POLL_IDLE), POLL_MAX);
     }
 
     #[test]
