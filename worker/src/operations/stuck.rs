@@ -127,7 +127,7 @@ pub async fn stuck(
     store: &dyn Store,
     orchestrator: &WorkflowOrchestrator,
 ) -> Result<Stuck, OrchestrationError> {
-    let (loads, pauses, incidents, paused, refused, claims) = tokio::try_join!(
+    let (loads, workflows, incidents, tasks, refused, claims) = tokio::try_join!(
         store.step_loads(),
         store.workflow_pauses(),
         by_incident(store),
@@ -136,11 +136,11 @@ pub async fn stuck(
         store.claim_counts(PEOPLE_MAX),
     )?;
     let (mut groups, held_beyond) = incidents;
-    let (paused, paused_beyond) = paused;
+    let (paused, paused_beyond) = tasks;
     let (refused, refused_beyond) = refused;
     groups.extend(nobody_qualified(store, orchestrator, &loads).await?);
     groups.extend(refused);
-    groups.extend(paused_workflows(store, &pauses.active, &loads).await?);
+    groups.extend(paused_workflows(store, &workflows.active, &loads).await?);
     groups.extend(paused);
     groups.sort_by_key(|group| (std::cmp::Reverse(group.tasks), group.cause));
     let claims = claims.into_iter().map(|count| HeldByPerson {

@@ -155,7 +155,7 @@ impl Broker {
                 return;
             }
             let consumer = random.index(able.len());
-            let consumer = &mut able[consumer];
+            let consumer = &mut *able[consumer];
             let index = random.index(self.reorder.min(self.ready.len()));
             if let Some(message) = self.ready.remove(index) {
                 ledger.delivered(&message.body, at);
