@@ -9,12 +9,11 @@ use serde::{Deserialize, Serialize};
 use super::{
     Forecast, GoalCompletion, GoalDefinition, QualityWindow, Recent, Window,
     definition::target_count,
-    window::{millionths, whole},
 };
 use crate::{
     config::{GoalConfig, GoalOperator, GoalType},
     ids::{Slug, StepId, WorkflowId},
-    quality::History,
+    quality::{History, millionths, whole},
 };
 
 /// Goals by workflow and id.

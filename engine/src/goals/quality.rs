@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::window::{WINDOW_SAMPLES_MAX, delta, millionths, whole};
+use super::window::{WINDOW_SAMPLES_MAX, delta};
 use crate::{
     config::GoalConfig,
     consensus::{Bounds, ConsensusError, Pooled, wilson_interval},
     ids::StepId,
-    quality::{ComparedVisit, Sample, Series},
+    quality::{ComparedVisit, Sample, Series, millionths, whole},
 };
 
 /// Fields of one step that are measured; what objects hold beyond them is not.

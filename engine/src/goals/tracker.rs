@@ -11,13 +11,13 @@ use serde_json::json;
 
 use super::{
     AlertState, CompletionAction, GoalAlert, GoalCompletion, GoalDefinition, GoalProgress, Goals,
-    Recent, definition::target_count, quality::Measurement, window::millionths,
+    Recent, definition::target_count, quality::Measurement,
 };
 use crate::{
     config::{GoalConfig, GoalOperator, GoalType, QualityMetric, VolumeUnit},
     events::WorkflowEvent,
     ids::{Slug, StepId, WorkflowId},
-    quality::{ComparedVisit, History},
+    quality::{ComparedVisit, History, millionths},
     state::{ResultKind, StepResult},
     store::{KEPT_EVENTS, LogEntry, ProjectionRows},
 };

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, time::Duration};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::config::GoalConfig;
+use crate::{config::GoalConfig, quality::whole};
 
 pub use crate::limits::WINDOW_SAMPLES_MAX;
 
@@ -20,25 +20,6 @@ pub struct Window {
     /// Since when the target has been met.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     holds_since: Option<DateTime<Utc>>,
-}
-
-const MILLION: f64 = 1e6;
-
-/// A ratio or a number of seconds in whole millionths.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "ratios and durations of tasks are far below 2^63 millionths"
-)]
-pub(super) fn millionths(value: f64) -> i64 {
-    (value * MILLION).round() as i64
-}
-
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "exact up to 2^53 millionths, 285 years"
-)]
-pub(super) fn whole(millionths: i64) -> f64 {
-    millionths as f64 / MILLION
 }
 
 pub(super) fn delta(duration: Duration) -> TimeDelta {
@@ -136,7 +117,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::GoalType, ids::Slug};
+    use crate::{config::GoalType, ids::Slug, quality::millionths};
 
     fn at(second: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(second, 0).unwrap()

@@ -8,6 +8,27 @@ use crate::limits::HISTORY_POINTS_MAX;
 /// Seconds that the first points are apart at least.
 const WIDTH_FIRST: i64 = 60;
 
+const MILLION: f64 = 1e6;
+
+/// A ratio or a number of seconds in whole millionths: reading and writing them changes nothing, and
+/// their sums are exact.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "ratios and durations of tasks are far below 2^63 millionths"
+)]
+pub fn millionths(value: f64) -> i64 {
+    (value * MILLION).round() as i64
+}
+
+/// The ratio or number of seconds again.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "exact up to 2^53 millionths, 285 years"
+)]
+pub fn whole(millionths: i64) -> f64 {
+    millionths as f64 / MILLION
+}
+
 /// Points in the order of time: of each span of time the first value that was noted in it. Once there
 /// are too many, spans are twice as long, and every second point goes.
 ///

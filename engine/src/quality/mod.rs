@@ -13,6 +13,6 @@ mod series;
 
 pub use agreement::{AgreementProgress, ClassAgreement, KappaOf, Question, Window};
 pub use gold::{GoldFall, GoldRecord, RuleAction};
-pub use history::History;
+pub use history::{History, millionths, whole};
 pub use sample::{ComparedVisit, Given, Sample};
 pub use series::Series;

@@ -17,7 +17,7 @@ use std::{
 use chrono::{DateTime, TimeDelta, Utc};
 use glyph_workflow_engine::{
     limits::PAGE_MAX,
-    quality::{AgreementProgress, ComparedVisit, History, Question, Window},
+    quality::{AgreementProgress, ComparedVisit, History, Question, Window, millionths, whole},
     store::{EventStoreError, LogEntry, NewMessage, ProjectionRows, ProjectionWrite, Store},
 };
 use schemars::JsonSchema;
@@ -138,16 +138,6 @@ pub struct AgreementCourse {
     /// Earlier, oldest first: at most 96 points, the further apart the longer it goes on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<AgreementPoint>,
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "agreement is from -1 to 1")]
-fn millionths(value: f64) -> i64 {
-    (value * 1e6).round() as i64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "agreement is from -1 to 1")]
-fn whole(millionths: i64) -> f64 {
-    millionths as f64 / 1e6
 }
 
 impl AgreementProjector {
