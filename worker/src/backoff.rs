@@ -2,44 +2,34 @@
 //! longer developed, so replacing it must touch this file alone.
 
 use std::{
-    cell::Cell,
+    cell::RefCell,
     collections::hash_map::RandomState,
     hash::{BuildHasher, Hasher},
     time::Duration,
 };
 
 use ::backoff::{SystemClock, backoff::Backoff as _, exponential::ExponentialBackoff};
+use glyph_workflow_engine::reliability::simulation::Random;
 
 /// Each wait is between so much of its length and as much more.
 const SPREAD: f64 = 0.5;
 
 thread_local! {
     /// Where the draws of a reproducible thread have come to.
-    static DRAWN: Cell<Option<u64>> = const { Cell::new(None) };
+    static DRAWN: RefCell<Option<Random>> = const { RefCell::new(None) };
 }
 
 /// Makes the waits of this thread follow from a seed. A simulation runs a whole world on one thread,
 /// and the same seed must give the same world.
 pub fn reproducible(seed: u64) {
-    DRAWN.set(Some(seed));
+    DRAWN.set(Some(Random::new(seed)));
 }
 
 /// A number from 0 up to 1.
 fn draw() -> f64 {
-    let bits = match DRAWN.get() {
-        // The generator SplitMix64.
-        Some(before) => {
-            let state = before.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            DRAWN.set(Some(state));
-            let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            mixed ^ (mixed >> 31)
-        }
-        // Its keys are random.
-        None => RandomState::new().build_hasher().finish(),
-    };
-    // As many bits as a float has.
-    (bits >> 11) as f64 / (1_u64 << 53) as f64
+    let drawn = DRAWN.with_borrow_mut(|random| random.as_mut().map(Random::unit));
+    // The keys of hash tables are random.
+    drawn.unwrap_or_else(|| Random::new(RandomState::new().build_hasher().finish()).unit())
 }
 
 /// Waits that double from the first to the longest. Each is spread by half its length in either

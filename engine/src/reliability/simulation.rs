@@ -1,6 +1,7 @@
 //! Simulated crowds, to test a model of annotators with known truth.
 //!
-//! Not used in production. A crowd is a description and a seed; equal ones give equal labels.
+//! A crowd is a description and a seed; equal ones give equal labels. Of all this only [`Random`] is used
+//! in production.
 
 /// The properties of a crowd and of its items.
 #[derive(Debug, Clone, PartialEq)]
@@ -219,7 +220,8 @@ impl Random {
         Self(seed)
     }
 
-    fn bits(&mut self) -> u64 {
+    /// Uniform over all numbers.
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
