@@ -18,7 +18,7 @@ use super::{
     error::classify,
     query::nth,
     recent_log::RecentLog,
-    streams::event_columns,
+    streams::{cause_columns, event_columns},
 };
 
 /// The events after a position, in a form that stays cheap whatever the planner knows of the
@@ -65,8 +65,9 @@ const LOG: &str = concat!(
 const PAGE: &str = concat!(
     "
     SELECT page.entry, page.position, page.stream_id, page.version, page.event_id, page.event_type,
-           page.occurred_at, page.command_id, page.correlation_id, page.traceparent, page.actor,
-           page.schema_version, page.gold, page.workflow,
+           ",
+    cause_columns!("page"),
+    ", page.workflow,
            CASE WHEN page.workflow = $4 THEN page.event_data::text END AS event_data
     FROM (
         SELECT e.*, CASE WHEN e.event_type = ANY($5) THEN coalesce(

@@ -16,7 +16,7 @@ use super::{
     error::classify,
     query::{BEGIN_PLANNED_ONCE, begin, commit_repeatable, execute, fetch, fetch_one, nth},
     rows::{column, signed, try_column},
-    streams::event_columns,
+    streams::{cause_columns, event_columns},
 };
 use crate::{ids::TaskId, limits::PAGE_MAX};
 
@@ -162,9 +162,9 @@ const EVENTS_OF: &str = concat!(
         WHERE e.stream_id = w.task_id AND e.version BETWEEN w.first AND w.last
         UNION ALL
         SELECT e.stream_id, e.version, e.event_id, e.event_type,
-               (e.event_data - '{input,labels,expected,context}'::text[])::text,
-               e.occurred_at, e.command_id, e.correlation_id, e.traceparent, e.actor,
-               e.schema_version, e.gold
+               (e.event_data - '{input,labels,expected,context}'::text[])::text, ",
+    cause_columns!("e"),
+    "
         FROM stored_events e
         WHERE e.stream_id = w.task_id AND e.version < w.first AND e.event_type = ANY ($4)
     ) found"

@@ -16,6 +16,30 @@ use super::{
 };
 use crate::{events::StoredEvent, ids::TaskId, state::WorkflowSnapshot};
 
+/// When an event was decided, and what caused it: the columns, qualified by the table or by its alias
+/// in a statement.
+macro_rules! cause_columns {
+    ($of:literal) => {
+        concat!(
+            $of,
+            ".occurred_at, ",
+            $of,
+            ".command_id, ",
+            $of,
+            ".correlation_id, ",
+            $of,
+            ".traceparent, ",
+            $of,
+            ".actor, ",
+            $of,
+            ".schema_version, ",
+            $of,
+            ".gold"
+        )
+    };
+}
+pub(super) use cause_columns;
+
 /// The columns of a stored event, qualified by the table or by its alias in a statement, with its
 /// JSON as text.
 macro_rules! event_columns {
@@ -31,20 +55,7 @@ macro_rules! event_columns {
             ".event_type, ",
             $of,
             ".event_data::text AS event_data, ",
-            $of,
-            ".occurred_at, ",
-            $of,
-            ".command_id, ",
-            $of,
-            ".correlation_id, ",
-            $of,
-            ".traceparent, ",
-            $of,
-            ".actor, ",
-            $of,
-            ".schema_version, ",
-            $of,
-            ".gold"
+            cause_columns!($of)
         )
     };
 }
