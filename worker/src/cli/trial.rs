@@ -11,7 +11,7 @@ use super::{
     CliError, Output,
     connect::open_store,
     diagnostics::workflow_of,
-    output::{Table, grouped},
+    output::{Table, grouped, percent},
     visualize::is_file,
 };
 use crate::{
@@ -104,7 +104,7 @@ pub(super) async fn run(
 fn text(trial: &Trial) -> String {
     let report = &trial.report;
     let tasks = f64::from(report.tasks.max(1));
-    let share = |count: u32| format!("{:.1} %", 100.0 * f64::from(count) / tasks);
+    let share = |count: u32| percent(f64::from(count) / tasks);
     #[expect(clippy::cast_precision_loss, reason = "labels of some thousand tasks")]
     let each = report.labels as f64 / tasks;
     let mut text = format!(

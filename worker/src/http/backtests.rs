@@ -10,11 +10,9 @@ use super::{
     Api, Problem,
     operation::Operation,
     request::{Limited, read_json},
+    workflows::named,
 };
-use crate::operations::{
-    backtest::{BacktestRequest, backtest},
-    workflows::resolve_one,
-};
+use crate::operations::backtest::{BacktestRequest, backtest};
 
 /// How long a request reads the log: well below the time in which it must be answered.
 const READS_FOR: Duration = Duration::from_secs(10);
@@ -41,9 +39,7 @@ pub(super) async fn run(
     Limited(body): Limited,
 ) -> Result<Json<BacktestReport>, Problem> {
     let request: BacktestRequest = read_json(&body)?;
-    let workflow = resolve_one(&*api.store, &request.workflow).await;
-    let workflow = workflow.map_err(glyph_workflow_engine::OrchestrationError::from)?;
-    let workflow = workflow.ok_or_else(|| Problem::workflow_not_found(request.workflow.clone()))?;
+    let workflow = named(&api, &request.workflow).await?;
     let _turn = TURN.try_acquire().map_err(|_| {
         Problem::unavailable("another backtest is running in this process; try again")
     })?;

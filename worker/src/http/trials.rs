@@ -10,11 +10,9 @@ use super::{
     access::Access,
     operation::Operation,
     request::{Limited, Path, read_json},
+    workflows::named,
 };
-use crate::operations::{
-    trial::{Trial, TrialRequest, children_of, trial},
-    workflows::resolve_one,
-};
+use crate::operations::trial::{Trial, TrialRequest, children_of, trial};
 
 /// How long tasks are played for a request: well below the time in which it must be answered.
 const PLAYS_FOR: Duration = Duration::from_secs(3);
@@ -43,8 +41,7 @@ async fn run(
     Limited(body): Limited,
 ) -> Result<Json<Trial>, Problem> {
     let request: TrialRequest = read_json(&body)?;
-    let workflow = resolve_one(&*api.store, &id).await?;
-    let workflow = workflow.ok_or_else(|| Problem::workflow_not_found(id))?;
+    let workflow = named(&api, &id).await?;
     let children = children_of(&*api.store, &workflow).await?;
     let orchestrator = &api.orchestrator;
     let handlers: Vec<&str> = orchestrator.handler_registry.own_names().collect();

@@ -55,7 +55,7 @@ pub(super) async fn list(
 }
 
 /// The revision of a workflow id, `id@revision` or a revision's UUID.
-async fn named(api: &Api, name: &str) -> Result<WorkflowConfig, Problem> {
+pub(super) async fn named(api: &Api, name: &str) -> Result<WorkflowConfig, Problem> {
     let config = resolve_one(&*api.store, name).await?;
     config.ok_or_else(|| Problem::workflow_not_found(name))
 }
