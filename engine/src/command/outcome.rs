@@ -167,6 +167,9 @@ pub enum Undecided {
     /// The batch had no time left for it: it is run again at once.
     #[error("the batch had no time left for it")]
     OutOfTime,
+    /// Another transaction has locked its task, and the batch passed over it: it is run again soon.
+    #[error("its task is locked by another transaction")]
+    Locked,
     /// It failed alone, and its content is not to blame: it is tried again after a while, for ever.
     #[error("it is set aside ({reason}): {error}")]
     SetAside {

@@ -11,7 +11,6 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
-    time::Duration,
 };
 
 use super::{
@@ -25,7 +24,7 @@ use crate::{
     ids::{RevisionId, TaskId, WorkflowId, WorkflowSelector},
     limits::{DECIDING_MAX, DECISION_MAX},
     state::WorkflowSnapshot,
-    store::{EventStoreError, OpenBatch, OpenRequest, PublisherId, SplitReason},
+    store::{EventStoreError, OnLocked, OpenBatch, OpenRequest, PublisherId, SplitReason},
     transition::CompiledWorkflow,
 };
 
@@ -64,9 +63,26 @@ impl WorkflowOrchestrator {
         batch: Vec<CommandEnvelope>,
         publisher: Option<PublisherId>,
     ) -> Result<BatchReport, OrchestrationError> {
+        self.process_batch_with(batch, publisher, OnLocked::Wait)
+            .await
+    }
+
+    /// As [`process_batch`](Self::process_batch), for a caller that has other batches to run. Where it
+    /// passes over locked tasks, the outcome of their commands is
+    /// [`Undecided::Locked`](crate::command::Undecided::Locked): run them again, in their order.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`process_batch`](Self::process_batch).
+    pub async fn process_batch_with(
+        &self,
+        batch: Vec<CommandEnvelope>,
+        publisher: Option<PublisherId>,
+        on_locked: OnLocked,
+    ) -> Result<BatchReport, OrchestrationError> {
         let mut runs = 1;
         loop {
-            let report = self.decide_and_commit(&batch, publisher).await;
+            let report = self.decide_and_commit(&batch, publisher, on_locked).await;
             let Err(error) = &report else {
                 return report;
             };
@@ -89,11 +105,13 @@ impl WorkflowOrchestrator {
         &self,
         commands: &[CommandEnvelope],
         publisher: Option<PublisherId>,
+        on_locked: OnLocked,
     ) -> Result<BatchReport, OrchestrationError> {
         if commands.is_empty() {
             return Ok(BatchReport::default());
         }
-        let Decided { open, run, ends } = self.decide_batch(commands, publisher, true).await?;
+        let batch = self.batch(commands, publisher, on_locked).await?;
+        let Decided { open, run, ends } = self.decide_batch(&batch, true).await?;
         if let Some(task) = run.too_slow.filter(|_| commands.len() > 1) {
             return Err(EventStoreError::Hindered {
                 reason: SplitReason::TooSlow,
@@ -126,23 +144,21 @@ impl WorkflowOrchestrator {
     /// [`DECIDING_MAX`].
     pub(super) async fn decide_batch<'a>(
         &'a self,
-        commands: &'a [CommandEnvelope],
-        publisher: Option<PublisherId>,
+        batch: &'a Batch<'a>,
         is_limited: bool,
     ) -> Result<Decided<'a>, OrchestrationError> {
-        let batch = self.batch(commands, publisher).await?;
         let mut models = ModelsInUse::default();
-        let mut questions = self.questions(&batch).await?;
+        let mut questions = self.questions(batch).await?;
         loop {
             // Before the locks are taken, because reading the log needs its own connection.
             self.models.prepare(&mut models, questions).await?;
-            let mut opened = self.open(&batch).await?;
+            let mut opened = self.open(batch).await?;
             questions = self.still_asked(&opened, &models);
             if questions.is_empty() {
                 if is_limited {
                     opened.run.stop_at(self.facts.stopwatch() + DECIDING_MAX);
                 }
-                return Ok(opened.decide(&batch, &models));
+                return Ok(opened.decide(&models));
             }
             // The workflow of a task that was not cached is known only now, and uses a model that
             // is not prepared. Nothing is decided; the locks are released while the model is
@@ -151,10 +167,11 @@ impl WorkflowOrchestrator {
     }
 
     /// Gathers what is needed for a batch before its locks are taken.
-    async fn batch<'a>(
+    pub(super) async fn batch<'a>(
         &self,
         commands: &'a [CommandEnvelope],
         publisher: Option<PublisherId>,
+        on_locked: OnLocked,
     ) -> Result<Batch<'a>, OrchestrationError> {
         let chains = chains(commands);
         let cached: HashMap<TaskId, Arc<WorkflowSnapshot>> = chains
@@ -174,20 +191,24 @@ impl WorkflowOrchestrator {
             cached,
             counted: self.started.to_count(counted),
             named,
-            lock_wait: self.lock_wait,
+            on_locked,
         })
     }
 
     /// Takes the locks of a batch and brings the state of each of its tasks up to date.
-    async fn open<'a>(&'a self, batch: &Batch<'a>) -> Result<Opened<'a>, OrchestrationError> {
+    async fn open<'a>(&'a self, batch: &'a Batch<'a>) -> Result<Opened<'a>, OrchestrationError> {
         let mut open = self.event_store.open(batch.request()).await?;
         self.started.counted(&open.started);
         let mut run = Run::new(self, batch.commands, batch.named.clone(), &open);
         let mut states = Vec::with_capacity(batch.chains.len());
-        for (task, _) in &batch.chains {
+        for (task, chain) in &batch.chains {
+            if open.passed_over.contains(task) {
+                run.pass_over(chain);
+                continue;
+            }
             let state = run.catch_up(batch.cached.get(task), open.take_task(*task))?;
             run.load_workflow(state.as_ref()).await?;
-            states.push(state);
+            states.push((*task, chain.as_slice(), state));
         }
         Ok(Opened { open, run, states })
     }
@@ -227,7 +248,7 @@ impl WorkflowOrchestrator {
 type Chains = Vec<(TaskId, Vec<usize>)>;
 
 /// A batch before its locks are taken.
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     commands: &'a [CommandEnvelope],
     publisher: Option<PublisherId>,
     chains: Chains,
@@ -237,7 +258,7 @@ struct Batch<'a> {
     named: HashMap<WorkflowSelector, Compiled>,
     /// Workflows whose started tasks are counted.
     counted: BTreeMap<WorkflowId, u32>,
-    lock_wait: Option<Duration>,
+    on_locked: OnLocked,
 }
 
 impl Batch<'_> {
@@ -251,7 +272,7 @@ impl Batch<'_> {
             publisher: self.publisher,
             counted: self.counted.clone(),
             claimant: None,
-            lock_wait: self.lock_wait,
+            on_locked: self.on_locked,
         }
     }
 }
@@ -260,20 +281,21 @@ impl Batch<'_> {
 struct Opened<'a> {
     open: OpenBatch,
     run: Run<'a>,
-    /// The state of each task at the version under its lock, in the order of the chains.
-    states: Vec<Option<WorkflowSnapshot>>,
+    /// Each task whose lock the batch has, with its commands and its state at the version under the
+    /// lock.
+    states: Vec<(TaskId, &'a [usize], Option<WorkflowSnapshot>)>,
 }
 
 impl<'a> Opened<'a> {
     /// Decides every chain, off the threads that serve everything else.
-    fn decide(mut self, batch: &Batch<'_>, models: &ModelsInUse) -> Decided<'a> {
+    fn decide(mut self, models: &ModelsInUse) -> Decided<'a> {
         let mut ends = Vec::with_capacity(self.states.len());
         models.look(|looked| {
             let annotators = Annotators::new(looked);
-            for ((task, chain), state) in batch.chains.iter().zip(self.states) {
+            for (task, chain, state) in self.states {
                 let open = &self.open;
-                let end = self.run.run_chain(*task, state, chain, open, annotators);
-                ends.push((*task, end));
+                let end = self.run.run_chain(task, state, chain, open, annotators);
+                ends.push((task, end));
             }
         });
         Decided {
@@ -326,6 +348,6 @@ fn selectors(
 pub(super) struct Decided<'a> {
     open: OpenBatch,
     pub(super) run: Run<'a>,
-    /// The end of each chain; tasks in order of first appearance.
+    /// The end of each chain whose task the batch has locked; tasks in order of first appearance.
     pub(super) ends: Vec<(TaskId, ChainEnd)>,
 }

@@ -127,6 +127,13 @@ impl<'a> Run<'a> {
         deadline.is_some_and(|deadline| self.orchestrator.facts.stopwatch() >= deadline)
     }
 
+    /// Leaves the commands of a task for later, because another transaction has locked it.
+    pub(super) fn pass_over(&mut self, chain: &[usize]) {
+        for &index in chain {
+            self.outcomes[index] = Some(Outcome::Undecided(Undecided::Locked));
+        }
+    }
+
     /// The state at the version under the lock: the cached state brought up to date.
     pub(super) fn catch_up(
         &mut self,

@@ -24,7 +24,7 @@ use crate::{
     executor::annotators::Annotators,
     ids::{StepId, TaskId, UserId},
     state::{ClaimedSlot, OpenSlot, WorkflowSnapshot},
-    store::{Claimant, CommandRow, OpenRequest, RecordedOutcome, Store, TaskWrite},
+    store::{CommandRow, OnLocked, OpenRequest, RecordedOutcome, Store, TaskWrite},
 };
 
 /// How often candidates are read when every one of them was busy or claimed by others first. After
@@ -99,6 +99,11 @@ impl WorkflowOrchestrator {
             // Skipping tasks that others are writing to is fast while there are more candidates.
             // The last round waits for them instead, so that busy slots are never reported as none.
             let waits = round == ROUNDS_MAX;
+            let on_locked = if waits {
+                OnLocked::Wait
+            } else {
+                OnLocked::PassOver { others: None }
+            };
             // A claim that was too late for every gold task gets another task rather than none.
             let draws_gold = round == 1;
             let mut offers = offers(store, request, &steps, draws_gold).await?;
@@ -118,7 +123,7 @@ impl WorkflowOrchestrator {
                 }
                 let basis = offered.claim_priority.basis(&slot, priority);
                 let wanted = Wanted::Open(&slot, &basis);
-                match self.try_claim(request, wanted, waits).await? {
+                match self.try_claim(request, wanted, on_locked).await? {
                     Attempt::Claimed(claim, state) => {
                         return self.claimed(store, claim, Some(*state)).await.map(Some);
                     }
@@ -172,7 +177,10 @@ impl WorkflowOrchestrator {
             .collect();
         held.sort();
         for (_, slot) in held {
-            match self.try_claim(request, Wanted::Held(&slot), true).await? {
+            match self
+                .try_claim(request, Wanted::Held(&slot), OnLocked::Wait)
+                .await?
+            {
                 Attempt::Claimed(claim, state) => {
                     return self.claimed(store, claim, Some(*state)).await.map(Some);
                 }
@@ -189,7 +197,7 @@ impl WorkflowOrchestrator {
         &self,
         request: &ClaimRequest,
         wanted: Wanted<'_>,
-        waits: bool,
+        on_locked: OnLocked,
     ) -> Result<Attempt, OrchestrationError> {
         let task = wanted.task();
         let commands = [wanted.command(request)];
@@ -200,10 +208,8 @@ impl WorkflowOrchestrator {
             .open(OpenRequest {
                 tasks: [(task, version)].into(),
                 commands: vec![request.command_id],
-                claimant: Some(Claimant {
-                    user_id: request.user_id,
-                    waits,
-                }),
+                claimant: Some(request.user_id),
+                on_locked,
                 ..OpenRequest::default()
             })
             .await?;

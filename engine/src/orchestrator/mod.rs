@@ -19,7 +19,7 @@ mod sampling;
 mod state_cache;
 mod workflow_cache;
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use serde_json::Value;
 use uuid::Uuid;
@@ -74,7 +74,6 @@ pub struct WorkflowOrchestrator {
     states: StateCache,
     started: StartedTasks,
     models: LiveModels,
-    lock_wait: Option<Duration>,
 }
 
 /// A workflow that was created from a file.
@@ -114,7 +113,6 @@ impl WorkflowOrchestrator {
             messages: Arc::new(NoMessages),
             states: StateCache::default(),
             started: StartedTasks::default(),
-            lock_wait: None,
         }
     }
 
@@ -148,14 +146,6 @@ impl WorkflowOrchestrator {
     #[must_use]
     pub fn with_handlers(mut self, handlers: HandlerRegistry) -> Self {
         self.handler_registry = Arc::new(handlers);
-        self
-    }
-
-    /// How long a batch waits for the tasks that another transaction has locked, instead of as long as
-    /// the store would: for a caller that has other batches to run, and tries again.
-    #[must_use]
-    pub fn with_lock_wait(mut self, wait: Duration) -> Self {
-        self.lock_wait = Some(wait);
         self
     }
 

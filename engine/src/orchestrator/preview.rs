@@ -11,6 +11,7 @@ use crate::{
     executor::annotators::Annotators,
     ids::LogId,
     state::{WorkflowPause, WorkflowSnapshot},
+    store::OnLocked,
 };
 
 /// The decision that a command would get.
@@ -41,7 +42,8 @@ impl WorkflowOrchestrator {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
-        let decided = self.decide_batch(&commands, None, false).await?;
+        let batch = self.batch(&commands, None, OnLocked::Wait).await?;
+        let decided = self.decide_batch(&batch, false).await?;
         let outcomes = decided.run.outcomes.into_iter().flatten();
         let ends = decided.ends.into_iter().map(|(_, end)| end);
         let previews = outcomes.zip(ends).map(|(outcome, end)| Preview {

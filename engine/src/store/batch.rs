@@ -1,7 +1,7 @@
 //! The transaction of a batch: the streams it locks and everything it writes.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fmt,
     time::Duration,
 };
@@ -35,24 +35,45 @@ pub struct OpenRequest {
     pub commands: Vec<CommandId>,
     /// The publisher of the messages this batch writes; `None` leaves them to the relay.
     pub publisher: Option<PublisherId>,
-    /// The person a slot is claimed for.
-    pub claimant: Option<Claimant>,
+    /// The person a slot is claimed for. Claims of one person run one at a time, and the person's
+    /// claimed slots are counted under that lock.
+    pub claimant: Option<UserId>,
     /// Workflows on which a task may start that is numbered, and up to which number. Their started
     /// tasks are counted; other batches that ask the same wait until this one has ended.
     pub counted: BTreeMap<WorkflowId, u32>,
-    /// How long to wait for a lock that another transaction holds; `None` leaves it to the store.
-    pub lock_wait: Option<Duration>,
+    /// What to do where another transaction has locked a stream.
+    pub on_locked: OnLocked,
 }
 
-/// The person who claims a slot. Claims of one person run one at a time, and the person's claimed
-/// slots are counted under that lock.
-#[derive(Clone, Copy, Debug)]
-pub struct Claimant {
-    /// The person.
-    pub user_id: UserId,
-    /// Whether to wait for a stream that another transaction is writing to. If not, such a stream
-    /// may be reported as missing: there are other slots to claim.
-    pub waits: bool,
+/// What a batch does where another transaction has locked the head of one of its streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnLocked {
+    /// Waits for it, as long as the store does.
+    #[default]
+    Wait,
+    /// Waits for it so long at the most, and then fails as [`SplitReason::Blocked`](super::SplitReason::Blocked).
+    WaitAtMost(Duration),
+    /// Opens the other streams only, and names this one in [`OpenBatch::passed_over`].
+    PassOver {
+        /// How long to wait for other locks than those of streams, at the most.
+        others: Option<Duration>,
+    },
+}
+
+impl OnLocked {
+    /// The longest wait for a lock; `None` leaves it to the store.
+    pub(super) fn wait(self) -> Option<Duration> {
+        match self {
+            Self::Wait => None,
+            Self::WaitAtMost(wait) => Some(wait),
+            Self::PassOver { others } => others,
+        }
+    }
+
+    /// Whether locked streams are passed over.
+    pub(super) fn passes_over(self) -> bool {
+        matches!(self, Self::PassOver { .. })
+    }
 }
 
 /// One locked stream.
@@ -213,7 +234,7 @@ impl TaskWrite {
 #[async_trait]
 pub trait EventStore: ReliabilityStore + Send + Sync {
     /// Begins the transaction of a batch. Locks the heads of all its streams that have one, in id
-    /// order. Then reads, under the lock, the events after the caller's versions
+    /// order, as [`OnLocked`] says. Then reads, under the lock, the events after the caller's versions
     /// and the command ids that are already known.
     async fn open(&self, request: OpenRequest) -> Result<OpenBatch, EventStoreError>;
 
@@ -252,6 +273,9 @@ pub struct OpenBatch {
     pub log: LogId,
     /// What was read for each stream of the request.
     pub tasks: HashMap<TaskId, OpenedTask>,
+    /// The streams that another transaction has locked, where the request passes over them. Nothing
+    /// of them was read, and nothing may be written to them.
+    pub passed_over: HashSet<TaskId>,
     /// The inbox rows of the request's commands that are already known.
     pub known: HashMap<CommandId, CommandRow>,
     /// Pauses of workflows, read under the locks: every pause not recorded as ended, and every

@@ -40,7 +40,7 @@ pub use crate::{
     state::{Draft, WorkflowPause},
 };
 pub use batch::{
-    BatchTx, Claimant, EventStore, OpenBatch, OpenRequest, OpenedTask, SNAPSHOT_SCHEMA_VERSION,
+    BatchTx, EventStore, OnLocked, OpenBatch, OpenRequest, OpenedTask, SNAPSHOT_SCHEMA_VERSION,
     SnapshotRow, TaskRow, TaskWrite,
 };
 pub use commands::{

@@ -18,7 +18,6 @@ use crate::{
     failpoints::{Failpoints, around_commits},
     http::{Api, BrokerSlot, Health},
     metrics::Metrics,
-    pipeline::LOCK_WAIT,
     settings::{Services, Settings, Tokens},
     shutdown::Shutdown,
     telemetry,
@@ -185,8 +184,6 @@ fn orchestrator(
     let events: Arc<dyn EventStore> = around_commits(Arc::clone(&store) as _, failpoints);
     let orchestrator = WorkflowOrchestrator::new(store as _, events);
     Ok(Arc::new(
-        orchestrator
-            .with_messages(Arc::new(settings.publish.messages()))
-            .with_lock_wait(LOCK_WAIT),
+        orchestrator.with_messages(Arc::new(settings.publish.messages())),
     ))
 }

@@ -139,7 +139,7 @@ impl From<Undecided> for CliError {
                 "there is no such task; `glyph task start` makes one",
             ),
             Undecided::Paused => Self::failed("task_paused", "what it is due for is paused"),
-            Undecided::SetAside { .. } | Undecided::OutOfTime => {
+            Undecided::SetAside { .. } | Undecided::OutOfTime | Undecided::Locked => {
                 Self::failed("not_decided", undecided.to_string())
             }
             Undecided::Panicked(message) => {

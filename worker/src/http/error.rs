@@ -369,6 +369,7 @@ impl From<Undecided> for Problem {
                 "the database could not take it now ({reason}); send it again with the same id"
             )),
             Undecided::OutOfTime => Self::unavailable("there was no time for it; try again"),
+            Undecided::Locked => Self::unavailable("its task is locked now; try again"),
             Undecided::Panicked(message) => {
                 tracing::error!(message, "deciding a command panicked");
                 Self::internal()

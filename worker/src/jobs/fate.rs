@@ -39,6 +39,7 @@ impl Fate {
             Outcome::Undecided(
                 undecided @ (Undecided::SetAside { .. }
                 | Undecided::OutOfTime
+                | Undecided::Locked
                 | Undecided::Paused
                 | Undecided::NotPerformed),
             ) => Self::Later(undecided.to_string()),

@@ -1,6 +1,10 @@
 //! Commands whose tasks another transaction has locked. They wait beside their lane, and are tried
 //! again at short intervals; a lane that waited for the lock would keep back everybody else.
 //!
+//! Usually it is a batch of another worker that holds the lock, for some milliseconds. A task is passed
+//! over a few times, which costs its lane nothing; then a batch waits for it, because waiting has a
+//! turn and passing by has none.
+//!
 //! Later commands of such a task join them, so that they keep their order.
 
 use std::{
@@ -8,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use glyph_workflow_engine::ids::TaskId;
+use glyph_workflow_engine::{ids::TaskId, store::OnLocked};
 use tokio::time::Instant;
 
 use super::{job::Job, sizing::batch_len};
@@ -16,20 +20,40 @@ use crate::broker::Receipt;
 
 /// How long a batch waits for the locks of its tasks: so long the lane's other commands may be kept
 /// back. Longer than full batches of other workers take, which usually hold them.
-pub const LOCK_WAIT: Duration = Duration::from_millis(500);
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+/// How often a task is passed over before a batch waits for it.
+const PASSES: u32 = 3;
 /// Beyond this time commands are set aside. Longer than the slowest batch of another worker takes.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// From a failed try to the next one, at first; it doubles.
-const PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// From the first try to the next one; it doubles.
+const PAUSE_FIRST: Duration = Duration::from_millis(20);
 /// The longest such pause.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// For batches that pass over locked tasks.
+pub(super) const PASSING: OnLocked = OnLocked::PassOver {
+    others: Some(LOCK_WAIT),
+};
+/// For batches that wait for them.
+const WAITING: OnLocked = OnLocked::WaitAtMost(LOCK_WAIT);
 
 /// How long a task has been blocked.
 struct Wait {
     since: Instant,
-    pause: Duration,
+    /// How often it was tried.
+    tries: u32,
     /// When it is tried again.
     at: Instant,
+}
+
+impl Wait {
+    fn on_locked(&self) -> OnLocked {
+        if self.tries < PASSES {
+            PASSING
+        } else {
+            WAITING
+        }
+    }
 }
 
 /// The commands of one lane that wait for locks.
@@ -41,19 +65,16 @@ pub(super) struct Blocked {
 }
 
 impl Blocked {
-    /// Takes commands that were just tried and failed. Returns those whose tasks have been blocked
-    /// for too long.
+    /// Takes commands that a batch has just passed over.
+    pub(super) fn pass(&mut self, jobs: Vec<Job>, now: Instant) {
+        self.tried(&jobs, now);
+        self.add(jobs);
+    }
+
+    /// Takes commands for which a batch has just waited in vain. Returns those whose tasks have been
+    /// blocked for too long.
     pub(super) fn put(&mut self, jobs: Vec<Job>, now: Instant) -> Vec<Job> {
-        let failed: HashSet<TaskId> = jobs.iter().map(Job::task).collect();
-        for task in &failed {
-            let wait = self.tasks.entry(*task).or_insert(Wait {
-                since: now,
-                pause: PAUSE_FIRST,
-                at: now,
-            });
-            wait.at = now + wait.pause;
-            wait.pause = (wait.pause * 2).min(PAUSE_MAX);
-        }
+        self.tried(&jobs, now);
         let has_patience = |job: &Job| now - self.tasks[&job.task()].since < PATIENCE;
         let (wait, mut over): (Vec<_>, Vec<_>) = jobs.into_iter().partition(has_patience);
         self.add(wait);
@@ -64,6 +85,21 @@ impl Blocked {
             over.extend(extract(&mut self.jobs, is_over));
         }
         over
+    }
+
+    /// Sets when the tasks of commands that were tried in vain are tried again.
+    fn tried(&mut self, jobs: &[Job], now: Instant) {
+        let tasks: HashSet<TaskId> = jobs.iter().map(Job::task).collect();
+        for task in tasks {
+            let wait = self.tasks.entry(task).or_insert(Wait {
+                since: now,
+                tries: 0,
+                at: now,
+            });
+            let pause = PAUSE_FIRST * 2_u32.saturating_pow(wait.tries);
+            wait.at = now + pause.min(PAUSE_MAX);
+            wait.tries += 1;
+        }
     }
 
     /// Keeps the commands of tasks that wait already, and returns the others.
@@ -91,21 +127,32 @@ impl Blocked {
         self.jobs.iter().map(|job| self.at(job)).min()
     }
 
-    /// Takes a batch of those that are to be tried by then. All at once, so that many blocked tasks
-    /// cost their lane no more than one.
-    pub(super) fn take_due(&mut self, by: Instant, batch_max: usize) -> Vec<Job> {
+    /// Takes a batch of those that are to be tried by then, and tells what it does about locks. All at
+    /// once, so that many blocked tasks cost their lane no more than one; those that are passed over
+    /// once more go first.
+    pub(super) fn take_due(&mut self, by: Instant, batch_max: usize) -> (Vec<Job>, OnLocked) {
         let tasks = &self.tasks;
         let is_due = |job: &Job| tasks.get(&job.task()).is_none_or(|wait| wait.at <= by);
         let mut due = extract(&mut self.jobs, is_due);
-        let len = batch_len(&due, batch_max, |_| 0, |job| job.envelope.content_bytes);
-        let left = due.split_off(len.max(1).min(due.len()));
-        self.add(left);
-        due.into()
+        let passes = |job: &Job| {
+            let wait = tasks.get(&job.task());
+            wait.is_none_or(|wait| wait.on_locked() == PASSING)
+        };
+        let mut first = extract(&mut due, passes);
+        let mut on_locked = PASSING;
+        if first.is_empty() {
+            (first, due, on_locked) = (due, first, WAITING);
+        }
+        let len = batch_len(&first, batch_max, |_| 0, |job| job.envelope.content_bytes);
+        let left = first.split_off(len.max(1).min(first.len()));
+        self.add(left.into_iter().chain(due));
+        (first.into(), on_locked)
     }
 
-    /// Takes a batch, whenever it is to be tried.
-    pub(super) fn take_any(&mut self, batch_max: usize) -> Vec<Job> {
-        self.take_due(Instant::now() + PAUSE_MAX, batch_max)
+    /// Takes a batch that waits, whenever it is to be tried.
+    pub(super) fn take_any(&mut self, batch_max: usize) -> (Vec<Job>, OnLocked) {
+        let (jobs, _) = self.take_due(Instant::now() + PAUSE_MAX, batch_max);
+        (jobs, WAITING)
     }
 
     /// Takes out everything; returns the receipts that must be given back.
@@ -117,7 +164,8 @@ impl Blocked {
             .collect()
     }
 
-    fn add(&mut self, jobs: impl IntoIterator<Item = Job>) {
+    /// Adds commands of tasks that wait already.
+    pub(super) fn add(&mut self, jobs: impl IntoIterator<Item = Job>) {
         self.jobs.extend(jobs);
         let jobs = self.jobs.make_contiguous();
         jobs.sort_by_key(|job| job.received_at);

@@ -50,11 +50,13 @@ pub fn dispose(outcome: &Outcome, attempts_before: u32) -> Disposition {
             let error = undecided.to_string();
             let (reason, dead) = match undecided {
                 Undecided::TaskNotFound => (RetryReason::TaskNotFound, DeadReason::TaskNotFound),
-                // Timers do not come from a queue, and what there was no time for is run again.
+                // Timers do not come from a queue; what there was no time for, or what was locked, is run
+                // again.
                 Undecided::Panicked(_)
                 | Undecided::NotPerformed
                 | Undecided::Paused
                 | Undecided::OutOfTime
+                | Undecided::Locked
                 | Undecided::SetAside { .. } => {
                     (RetryReason::Panicked, DeadReason::RetriesExhausted)
                 }

@@ -10,13 +10,13 @@
 //! - The lane itself finishes the commands: it answers them, acknowledges or copies them, and hands
 //!   the messages to its publisher.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     BatchReport,
     command::{Outcome, Undecided},
-    store::SplitReason,
+    store::{OnLocked, SplitReason},
 };
 use tokio::{
     sync::mpsc,
@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    blocked::Blocked,
+    blocked::{Blocked, PASSING},
     collecting::Collector,
     job::{CommandCopy, CopyCause, Incoming, Job, Origin, attempts_before, reply_publication},
     running::{Attempt, BatchRunner, Failure, FailureCause},
@@ -42,8 +42,8 @@ use crate::{
 /// What a lane runs next.
 enum Batch {
     New(Vec<Incoming>),
-    /// Commands that were blocked.
-    Again(Vec<Job>),
+    /// Commands that were blocked, and what this batch does about locks.
+    Again((Vec<Job>, OnLocked)),
 }
 
 pub(super) struct Lane {
@@ -61,23 +61,23 @@ impl Lane {
     /// Runs until every sender is gone and nothing waits.
     pub(super) async fn run(mut self) {
         while let Some(batch) = self.next_batch().await {
-            let jobs = match batch {
+            let (jobs, on_locked) = match batch {
                 Batch::New(batch) => {
                     let jobs = self.set_unreadable_aside(batch).await;
-                    self.blocked.join(jobs)
+                    (self.blocked.join(jobs), PASSING)
                 }
-                Batch::Again(jobs) => jobs,
+                Batch::Again(again) => again,
             };
             let is_watched = |job: &&Job| may_be_poison(job.deliveries_before());
             let watched = jobs.iter().filter(is_watched);
             let watched: Vec<_> = watched.map(|job| job.envelope.command_id).collect();
             if watched.is_empty() {
-                self.run_batch(jobs).await;
+                self.run_batch(jobs, on_locked).await;
                 continue;
             }
             let suspects = Arc::clone(&self.shared.suspects);
             suspects.at_work(&watched).await;
-            self.run_batch(jobs).await;
+            self.run_batch(jobs, on_locked).await;
             suspects.done(&watched).await;
         }
     }
@@ -148,28 +148,36 @@ impl Lane {
     /// Runs a batch to its end. One that fails as a whole is run again in parts, with the same ids,
     /// until what fails is alone; this is the only place that divides batches. Commands that failed
     /// lately run apart, after the others.
-    async fn run_batch(&mut self, jobs: Vec<Job>) {
+    async fn run_batch(&mut self, jobs: Vec<Job>, on_locked: OnLocked) {
         let aside = Arc::clone(&self.shared.aside);
         let is_suspect = |job: &Job| aside.is_suspect(job.task());
         let (suspects, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_suspect);
         // The next part last.
         let mut parts = vec![suspects, jobs];
+        // Tasks that an earlier part has left for later.
+        let mut blocked = HashSet::new();
         while let Some(jobs) = parts.pop() {
+            let is_free = |job: &Job| !blocked.contains(&job.task());
+            let (jobs, behind): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_free);
+            self.blocked.add(behind);
             if jobs.is_empty() {
                 continue;
             }
             let (begun, len) = (Instant::now(), jobs.len());
-            match self.runner.attempt(&jobs).await {
+            match self.runner.attempt(&jobs, on_locked).await {
                 Attempt::Done {
                     report,
                     number,
                     left,
                 } => {
                     self.collector.limit.succeeded(len, begun.elapsed());
+                    let window = PublishBatch::of_batch(number, left);
+                    let (jobs, report, locked) = without_locked(jobs, report);
+                    blocked.extend(locked.iter().map(Job::task));
                     aside.settled(jobs.iter().map(Job::task));
                     self.blocked.settled(jobs.iter().map(Job::task));
-                    let window = PublishBatch::of_batch(number, left);
                     parts.push(self.finish(jobs, report, window).await);
+                    self.blocked.pass(locked, Instant::now());
                 }
                 Attempt::Failed(failure) => {
                     if let FailureCause::Split(SplitReason::TooSlow | SplitReason::TooBig) =
@@ -181,7 +189,10 @@ impl Lane {
                     match divided(jobs, &failure) {
                         Ok((first, second)) => parts.extend([second, first]),
                         Err(alone) => {
+                            let mut kept: HashSet<_> = alone.iter().map(Job::task).collect();
                             let alone = self.wait_for_locks(alone, &failure);
+                            kept.retain(|task| alone.iter().all(|job| job.task() != *task));
+                            blocked.extend(kept);
                             self.give_up(alone, &failure).await;
                         }
                     }
@@ -355,6 +366,20 @@ fn divided(mut jobs: Vec<Job>, failure: &Failure) -> Result<(Vec<Job>, Vec<Job>)
     }
     let second = jobs.split_off(jobs.len() / 2);
     Ok((jobs, second))
+}
+
+/// A batch without the commands whose tasks it passed over, and those.
+fn without_locked(jobs: Vec<Job>, mut report: BatchReport) -> (Vec<Job>, BatchReport, Vec<Job>) {
+    let is_locked = |outcome: &Outcome| *outcome == Outcome::Undecided(Undecided::Locked);
+    if !report.outcomes.iter().any(is_locked) {
+        return (jobs, report, Vec::new());
+    }
+    let ends = jobs.into_iter().zip(report.outcomes);
+    let (locked, decided): (Vec<_>, Vec<_>) = ends.partition(|(_, outcome)| is_locked(outcome));
+    let (jobs, outcomes) = decided.into_iter().unzip();
+    report.outcomes = outcomes;
+    let locked = locked.into_iter().map(|(job, _)| job).collect();
+    (jobs, report, locked)
 }
 
 fn final_outcome(outcome: &Outcome) -> Option<FinalOutcome> {

@@ -26,7 +26,6 @@ mod suspects;
 mod unknown_commit;
 mod window;
 
-pub use blocked::LOCK_WAIT;
 pub use disposition::{Disposition, dead_reason, dispose};
 pub use gate::IntakePauseReason;
 pub use handle::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings, PipelineStopped};

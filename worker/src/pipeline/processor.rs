@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use glyph_workflow_engine::{
     BatchReport, MessageBuilder, OrchestrationError, WorkflowOrchestrator,
-    command::CommandEnvelope, store::PublisherId,
+    command::CommandEnvelope,
+    store::{OnLocked, PublisherId},
 };
 
 /// Runs batches of commands. A trait, so that the pipeline can be tested with commands that panic,
@@ -18,6 +19,7 @@ pub trait CommandProcessor: Send + Sync {
         &self,
         batch: Vec<CommandEnvelope>,
         publisher: Option<PublisherId>,
+        on_locked: OnLocked,
     ) -> Result<BatchReport, OrchestrationError>;
 
     /// Whether the store answers on another connection than those at work.
@@ -33,8 +35,9 @@ impl CommandProcessor for WorkflowOrchestrator {
         &self,
         batch: Vec<CommandEnvelope>,
         publisher: Option<PublisherId>,
+        on_locked: OnLocked,
     ) -> Result<BatchReport, OrchestrationError> {
-        Self::process_batch(self, batch, publisher).await
+        self.process_batch_with(batch, publisher, on_locked).await
     }
 
     async fn store_answers(&self) -> bool {

@@ -6,7 +6,7 @@ use glyph_workflow_engine::{
     BatchReport, OrchestrationError,
     command::{CommandEnvelope, Dead, Outcome, Undecided},
     ids::TaskId,
-    store::{EventStoreError, Outbox, SplitReason, Verdict},
+    store::{EventStoreError, OnLocked, Outbox, SplitReason, Verdict},
 };
 
 use super::{
@@ -112,7 +112,7 @@ impl BatchRunner {
     }
 
     /// Runs the same batch, with the same ids, until it is committed or would fail again.
-    pub(super) async fn attempt(&mut self, jobs: &[Job]) -> Attempt {
+    pub(super) async fn attempt(&mut self, jobs: &[Job], on_locked: OnLocked) -> Attempt {
         let mut backoff = Backoff::new(STORE_WAIT_FIRST, STORE_WAIT_MAX);
         let mut hold = None;
         let mut whole_runs = 0;
@@ -123,7 +123,7 @@ impl BatchRunner {
                 .traces
                 .begin_batch(jobs.iter().map(|job| &job.span));
             let envelopes = jobs.iter().map(|job| job.envelope.clone()).collect();
-            let (verdict, error, tasks) = match self.run_once(envelopes).await {
+            let (verdict, error, tasks) = match self.run_once(envelopes, on_locked).await {
                 Ok(report) if report.outcomes.len() == jobs.len() => {
                     match self.written(report, number, jobs).await {
                         Ok(done) => return done,
@@ -196,10 +196,17 @@ impl BatchRunner {
 
     /// Runs in a task of its own: nothing that happens to the lane cancels a transaction half-way,
     /// and a panic ends the task, not the lane.
-    async fn run_once(&self, batch: Vec<CommandEnvelope>) -> Result<BatchReport, FailedRun> {
+    async fn run_once(
+        &self,
+        batch: Vec<CommandEnvelope>,
+        on_locked: OnLocked,
+    ) -> Result<BatchReport, FailedRun> {
         let processor = Arc::clone(&self.shared.processor);
         let publisher = self.shared.publisher;
-        let work = tokio::spawn(async move { processor.process_batch(batch, publisher).await });
+        let work = tokio::spawn(async move {
+            let run = processor.process_batch(batch, publisher, on_locked);
+            run.await
+        });
         match work.await {
             Ok(Ok(report)) => Ok(report),
             Ok(Err(error)) => {

@@ -8,7 +8,7 @@ use glyph_worker::{
 };
 use glyph_workflow_engine::{
     command::{CommandEnvelope, Outcome, Undecided},
-    store::{CommandLog, EventStoreError, RecordedOutcome, SplitReason},
+    store::{CommandLog, EventStore, EventStoreError, OpenRequest, RecordedOutcome, SplitReason},
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -219,6 +219,44 @@ async fn commands_of_a_blocked_task_go_on_in_order_once_it_is_free() {
         .collect();
     // The step asks for two.
     assert_eq!(applied, [true, true, false]);
+    world.drain().await;
+}
+
+/// A batch of another worker has a task: the lane goes on with all others at once, and with its
+/// commands in their order as soon as it is free.
+#[tokio::test]
+async fn a_task_that_others_work_on_is_passed_over_and_holds_up_nobody() {
+    let world = one_lane().await;
+    world.labels(10, 99, "");
+    world.settled(10).await;
+    let locks = OpenRequest {
+        tasks: [(task(7).into(), 0)].into(),
+        ..OpenRequest::default()
+    };
+    let held = world.store.open(locks).await.unwrap();
+    let body = |n, user| submission(task(n), "annotate", user, "yes");
+    // A batch for the waiting ones and one that comes later, with another task in each.
+    let of_held = [body(7, 2), body(7, 3)];
+    for (user, of_held) in (2..).zip(&of_held) {
+        world.broker.send(of_held);
+        for n in 0..7 {
+            world.broker.send(&body(n, user));
+        }
+        world.settled(10 + 7 * (user as usize - 1)).await;
+    }
+    let tries = world.engine.sizes.lock().unwrap().len();
+    assert!(tries < 30, "{tries} batches");
+    drop(held);
+    world.settled(26).await;
+    assert!(world.copies().is_empty());
+    let ids = of_held.map(|body| envelope(&body).command_id);
+    let rows = world.store.commands(&ids).await.unwrap();
+    // The step asks for two.
+    for (id, is_applied) in ids.iter().zip([true, false]) {
+        let row = rows.iter().find(|row| row.command_id == *id).unwrap();
+        let applied = matches!(row.outcome, RecordedOutcome::Applied { .. });
+        assert_eq!(applied, is_applied);
+    }
     world.drain().await;
 }
 

@@ -11,7 +11,7 @@ use glyph_workflow_engine::{
     BatchReport, MessageBuilder, OrchestrationError, WorkflowOrchestrator,
     command::{CommandEnvelope, Dead, Outcome},
     ids::LogId,
-    store::{EventStoreError, PublisherId, TaskWrite},
+    store::{EventStoreError, OnLocked, PublisherId, TaskWrite},
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,9 +108,10 @@ impl CommandProcessor for NoSplit {
         &self,
         batch: Vec<CommandEnvelope>,
         publisher: Option<PublisherId>,
+        on_locked: OnLocked,
     ) -> Result<BatchReport, OrchestrationError> {
         let commands = batch.len();
-        let report = self.0.process_batch(batch, publisher).await;
+        let report = self.0.process_batch_with(batch, publisher, on_locked).await;
         match report {
             Err(OrchestrationError::EventStoreError(error @ EventStoreError::Hindered { .. }))
                 if commands > 1 =>

@@ -18,9 +18,7 @@ use glyph_worker::{
     failpoints::Failpoints,
     jobs::JobRunner,
     metrics::Metrics,
-    pipeline::{
-        CommandProcessor, LOCK_WAIT, Pipeline, PipelineHandle, PipelineParts, PipelineSettings,
-    },
+    pipeline::{CommandProcessor, Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
     projections::{AgreementProjector, GoalProjector, GoldProjector, LabelsProjector, Rounds},
     timers::{PauseExpirer, TimerRunner},
     traces::Traces,
@@ -226,7 +224,6 @@ impl Worker {
         let orchestrator =
             WorkflowOrchestrator::new(Arc::clone(&store) as _, Arc::clone(&store) as _)
                 .with_messages(Arc::new(messages()))
-                .with_lock_wait(LOCK_WAIT)
                 .with_facts(Arc::new(facts));
         let orchestrator = Arc::new(orchestrator);
         let processor: Arc<dyn CommandProcessor> = match plan.bug {

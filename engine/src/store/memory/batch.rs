@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     super::{
-        BatchTx, Claimant, EventStoreError, OUTBOX_LEASE, OpenBatch, OpenRequest, OpenedTask,
-        OutboxMessage, PublisherId, SplitReason, TaskWrite, WorkflowPause,
+        BatchTx, EventStoreError, OUTBOX_LEASE, OpenBatch, OpenRequest, OpenedTask, OutboxMessage,
+        PublisherId, SplitReason, TaskWrite, WorkflowPause,
     },
     data::{Data, MemoryStore, later, lock, refuse_nul},
     locks::{Held, Lock},
@@ -23,6 +23,8 @@ use crate::ids::{CommandId, LogId, TaskId};
 /// whose started tasks are counted.
 struct BatchLocks {
     heads: HashSet<TaskId>,
+    /// Heads that others hold.
+    passed_over: HashSet<TaskId>,
     held: Vec<Held>,
 }
 
@@ -34,24 +36,28 @@ impl BatchLocks {
             let tasks = request.tasks.keys().copied();
             tasks.filter(|task| data.tasks.contains_key(task)).collect()
         };
-        let claimant = request.claimant.map(|claimant| claimant.user_id);
         let mut locks = Self {
             heads: HashSet::new(),
+            passed_over: HashSet::new(),
             held: Vec::new(),
         };
-        let patience = request.lock_wait.map(|wait| Instant::now() + wait);
-        let names = claimant.map(Lock::Claimant).into_iter();
+        let patience = request.on_locked.wait();
+        let patience = patience.map(|wait| Instant::now() + wait);
+        let names = request.claimant.map(Lock::Claimant).into_iter();
         let names = names.chain(heads.iter().copied().map(Lock::Head));
         let names = names.chain(request.counted.keys().cloned().map(Lock::Started));
-        let skips = matches!(request.claimant, Some(Claimant { waits: false, .. }));
         for name in names {
             let head = match &name {
                 Lock::Head(task) => Some(*task),
                 Lock::Claimant(_) | Lock::Started(_) | Lock::Projection(_) => None,
             };
-            let taken = match (store.locks.try_take(name.clone()), patience) {
+            let free = store.locks.try_take(name.clone());
+            if let (None, Some(task), true) = (&free, head, request.on_locked.passes_over()) {
+                locks.passed_over.insert(task);
+                continue;
+            }
+            let taken = match (free, patience) {
                 (Some(taken), _) => taken,
-                (None, _) if skips && head.is_some() => continue,
                 (None, None) => store.locks.take(name).await,
                 (None, Some(patience)) => {
                     match timeout_at(patience, store.locks.take(name)).await {
@@ -87,7 +93,7 @@ pub(super) async fn open(
     store: &MemoryStore,
     request: OpenRequest,
 ) -> Result<OpenBatch, EventStoreError> {
-    let locks = BatchLocks::take(store, &request).await?;
+    let mut locks = BatchLocks::take(store, &request).await?;
     let now = store.now();
     let mut data = store.data();
     let mut tasks = HashMap::with_capacity(request.tasks.len());
@@ -101,8 +107,7 @@ pub(super) async fn open(
     };
     let pauses = data.pauses.values().filter(matters).cloned().collect();
     let claimed = data.claimed.iter();
-    let claimant = request.claimant.map(|claimant| claimant.user_id);
-    let claimed = claimed.filter(|claimed| Some(claimed.user_id) == claimant);
+    let claimed = claimed.filter(|claimed| Some(claimed.user_id) == request.claimant);
     let claimed_by_claimant = u32::try_from(claimed.count()).unwrap_or(u32::MAX);
     for (task, claimed) in request.tasks {
         let mut opened = OpenedTask::default();
@@ -141,6 +146,7 @@ pub(super) async fn open(
         now,
         log: LogId::default(),
         tasks,
+        passed_over: std::mem::take(&mut locks.passed_over),
         claimed_by_claimant,
         pauses,
         started,

@@ -22,7 +22,7 @@ use super::{
     commands::command_columns,
     connection::{WORK_TIMEOUT, detached, discard, roll_back, timed_out},
     error::{TimedOut, classify, classify_commit, connection_survives},
-    heads,
+    heads::{self, Heads},
     operator_commands::pause_columns,
     query::{BEGIN_PLANNED_ONCE, execute, fetch_one, scalar},
     rows::JsonRow,
@@ -49,6 +49,7 @@ const READ_UNDER_LOCKS: &str = concat!(
                      AND (outbox.owner IS DISTINCT FROM $3 OR outbox.owner IS NULL
                           OR outbox.leased_until < clock_timestamp() + interval '5 seconds'))
            ) AS relay_only,
+           ARRAY(SELECT task_id FROM tasks WHERE task_id = ANY ($4)) AS passed_over,
            (SELECT json_agg(known)::text FROM (
                SELECT ",
     command_columns!(),
@@ -90,6 +91,7 @@ pub(super) async fn open(pool: PgPool, request: OpenRequest) -> Result<OpenBatch
             now: opened.now,
             log: opened.log,
             tasks: opened.tasks,
+            passed_over: opened.passed_over,
             known: opened.known,
             pauses: opened.pauses,
             claimed_by_claimant: opened.claimed_by_claimant,
@@ -149,6 +151,7 @@ struct Opened {
     now: DateTime<Utc>,
     log: LogId,
     tasks: HashMap<TaskId, OpenedTask>,
+    passed_over: HashSet<TaskId>,
     known: HashMap<CommandId, CommandRow>,
     pauses: Vec<WorkflowPause>,
     claimed_by_claimant: u32,
@@ -161,7 +164,7 @@ async fn lock_and_read(
     request: &OpenRequest,
 ) -> Result<Opened, EventStoreError> {
     // In one round trip.
-    let begin = match request.lock_wait {
+    let begin = match request.on_locked.wait() {
         None => BEGIN_PLANNED_ONCE.to_owned(),
         Some(wait) => format!(
             "{BEGIN_PLANNED_ONCE}; SET LOCAL lock_timeout = {}",
@@ -175,7 +178,7 @@ async fn lock_and_read(
     // Always lock the claimant before the heads. A transaction that waits for a head may hold this
     // lock, but no transaction that holds a head waits for it.
     let claimed_by_claimant = match request.claimant {
-        Some(claimant) => count_held(conn, claimant.user_id).await?,
+        Some(claimant) => count_held(conn, claimant).await?,
         None => 0,
     };
     let heads = heads::lock(conn, request).await?;
@@ -183,7 +186,7 @@ async fn lock_and_read(
     // commits that insert the same new heads, and none of those waits for these locks any more.
     let started = count_started(conn, &request.counted).await?;
     // The clock is read under the locks, so it is never before the times of the events they guard.
-    let under_locks = read_under_locks(conn, request).await?;
+    let under_locks = read_under_locks(conn, request, &heads).await?;
     let mut wanted = Wanted::default();
     for (task, claimed) in &request.tasks {
         // The caller's state of an archived task may be from before.
@@ -214,6 +217,7 @@ async fn lock_and_read(
         now: under_locks.now,
         log: under_locks.log,
         tasks,
+        passed_over: under_locks.passed_over,
         pauses: under_locks.pauses,
         claimed_by_claimant,
         started,
@@ -249,6 +253,7 @@ struct UnderLocks {
     now: DateTime<Utc>,
     log: LogId,
     relay_only: HashSet<TaskId>,
+    passed_over: HashSet<TaskId>,
     known: Vec<CommandRow>,
     pauses: Vec<WorkflowPause>,
 }
@@ -256,19 +261,29 @@ struct UnderLocks {
 async fn read_under_locks(
     conn: &mut PgConnection,
     request: &OpenRequest,
+    heads: &Heads,
 ) -> Result<UnderLocks, EventStoreError> {
     let commands: Vec<Uuid> = request.commands.iter().map(|command| command.0).collect();
     let tasks: Vec<Uuid> = request.tasks.keys().map(|task| task.0).collect();
+    // What was not locked and exists was locked by others, or has just been started by one of them.
+    let unlocked: Vec<Uuid> = if request.on_locked.passes_over() {
+        let tasks = request.tasks.keys().filter(|task| !heads.has(**task));
+        tasks.map(|task| task.0).collect()
+    } else {
+        Vec::new()
+    };
     let query = sqlx::query(READ_UNDER_LOCKS)
         .bind(commands)
         .bind(tasks)
-        .bind(request.publisher.map(|publisher| publisher.0));
+        .bind(request.publisher.map(|publisher| publisher.0))
+        .bind(unlocked);
     fetch_one(conn, query, |row| {
         let columns = Columns::of("tasks", row);
         Ok(UnderLocks {
             now: columns.time("now")?,
             log: LogId(columns.uuid("log_id")?),
             relay_only: columns.tasks("relay_only")?.into_iter().collect(),
+            passed_over: columns.tasks("passed_over")?.into_iter().collect(),
             known: list(&columns, "known", rows::command)?,
             pauses: list(&columns, "pauses", rows::pause)?,
         })

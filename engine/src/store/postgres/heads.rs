@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
-    super::{Claimant, EventStoreError, OpenRequest, SplitReason, rows::Columns},
+    super::{EventStoreError, OpenRequest, SplitReason, rows::Columns},
     connection::WORK_TIMEOUT,
     error::classify,
     query::{PgQuery, fetch, nth},
@@ -30,8 +30,7 @@ const LOCK_HEADS: &str = "
     SELECT task_id, version, status IS NOT DISTINCT FROM 'archived' AS archived
     FROM tasks WHERE task_id = ANY ($1) ORDER BY task_id FOR UPDATE";
 
-/// For claims that do not wait: a task that another transaction is writing to is skipped, as if it
-/// did not exist.
+/// For batches that pass over what another transaction has locked.
 const LOCK_FREE_HEADS: &str = "
     SELECT task_id, version, status IS NOT DISTINCT FROM 'archived' AS archived
     FROM tasks WHERE task_id = ANY ($1) ORDER BY task_id FOR UPDATE SKIP LOCKED";
@@ -82,9 +81,10 @@ pub(super) async fn lock(
     if request.tasks.is_empty() {
         return Ok(Heads::default());
     }
-    let sql = match request.claimant {
-        Some(Claimant { waits: false, .. }) => LOCK_FREE_HEADS,
-        Some(Claimant { waits: true, .. }) | None => LOCK_HEADS,
+    let sql = if request.on_locked.passes_over() {
+        LOCK_FREE_HEADS
+    } else {
+        LOCK_HEADS
     };
     let tasks: Vec<Uuid> = request.tasks.keys().map(|task| task.0).collect();
     let found = fetch(conn, sqlx::query(sql).bind(tasks), |row| {

@@ -40,7 +40,7 @@ pub(super) async fn open(
     let known = known(&mut tx, &request.commands).await?;
     let pauses = operator_commands::mattering(&mut tx, &ids).await?;
     let claimed_by_claimant = match request.claimant {
-        Some(claimant) => slots::count_held(&mut tx, claimant.user_id).await?,
+        Some(claimant) => slots::count_held(&mut tx, claimant).await?,
         None => 0,
     };
     let started = started(&mut tx, request.counted).await?;
@@ -48,6 +48,8 @@ pub(super) async fn open(
         now,
         log: log(&mut tx).await?,
         tasks,
+        // One batch at a time has the database.
+        passed_over: HashSet::new(),
         pauses,
         claimed_by_claimant,
         started,

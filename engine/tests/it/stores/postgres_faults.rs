@@ -3,8 +3,8 @@
 use std::{collections::HashMap, time::Duration};
 
 use glyph_workflow_engine::store::{
-    EventStore, EventStoreError, MigrationFile, OpenRequest, PgEventStore, SplitReason, Timer,
-    TimerKind, TimerLane, TimerQueue, Verdict,
+    EventStore, EventStoreError, MigrationFile, OnLocked, OpenRequest, PgEventStore, SplitReason,
+    Timer, TimerKind, TimerLane, TimerQueue, Verdict,
 };
 use sqlx::{AssertSqlSafe, Connection, postgres::PgPoolOptions, raw_sql};
 use tokio::time::timeout;
@@ -52,7 +52,7 @@ async fn a_batch_waits_for_a_lock_as_long_as_it_is_told() {
     let batch = begin(&fresh.store, &[one]).await;
     let request = OpenRequest {
         tasks: HashMap::from([(one, 2)]),
-        lock_wait: Some(Duration::from_millis(1)),
+        on_locked: OnLocked::WaitAtMost(Duration::from_millis(1)),
         ..OpenRequest::default()
     };
     // Far less than a session waits.
@@ -60,6 +60,41 @@ async fn a_batch_waits_for_a_lock_as_long_as_it_is_told() {
     let refused = refused.await.expect("no wait").err().unwrap();
     assert_eq!(refused.verdict(true), Verdict::Split(SplitReason::Blocked));
     finish(batch, &[one]).await;
+    fresh.finish().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_passes_over_what_others_have_locked_and_only_that() {
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    let (held, free, new) = (task("held"), task("free"), task("new"));
+    append(&fresh.store, held, None, started("flow", &[])).await;
+    append(&fresh.store, free, None, started("flow", &[])).await;
+    let batch = begin(&fresh.store, &[held]).await;
+    let request = OpenRequest {
+        tasks: HashMap::from([(held, 0), (free, 0), (new, 0)]),
+        on_locked: OnLocked::PassOver { others: None },
+        ..OpenRequest::default()
+    };
+    let opened = timeout(Duration::from_secs(5), fresh.store.open(request.clone()));
+    let opened = opened.await.expect("no wait").unwrap();
+    assert_eq!(opened.passed_over, [held].into());
+    assert_eq!(
+        (opened.tasks[&held].version, opened.tasks[&held].tail.len()),
+        (0, 0)
+    );
+    assert_eq!(
+        (opened.tasks[&free].version, opened.tasks[&free].tail.len()),
+        (2, 2)
+    );
+    assert_eq!(opened.tasks[&new].version, 0);
+    drop(opened);
+    finish(batch, &[held]).await;
+    let opened = fresh.store.open(request).await.unwrap();
+    assert!(opened.passed_over.is_empty());
+    assert_eq!(opened.tasks[&held].version, 3);
+    drop(opened);
     fresh.finish().await;
 }
 

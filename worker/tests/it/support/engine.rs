@@ -17,7 +17,7 @@ use glyph_worker::{
 use glyph_workflow_engine::{
     BatchReport, MessageBuilder, OrchestrationError, WorkflowOrchestrator,
     command::{Command, CommandEnvelope, Outcome, Undecided},
-    store::{EventStoreError, MemoryStore, PublisherId},
+    store::{EventStoreError, MemoryStore, OnLocked, PublisherId},
 };
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -115,6 +115,7 @@ impl CommandProcessor for Unruly {
         &self,
         batch: Vec<CommandEnvelope>,
         publisher: Option<PublisherId>,
+        on_locked: OnLocked,
     ) -> Result<BatchReport, OrchestrationError> {
         self.sizes.lock().unwrap().push(batch.len());
         let fault = {
@@ -128,7 +129,7 @@ impl CommandProcessor for Unruly {
             let (first, others) = (batch[0].clone(), batch.len() - 1);
             let mut report = self
                 .orchestrator
-                .process_batch(vec![first], publisher)
+                .process_batch_with(vec![first], publisher, on_locked)
                 .await?;
             let left = Outcome::Undecided(Undecided::OutOfTime);
             report.outcomes.extend(vec![left; others]);
@@ -160,7 +161,10 @@ impl CommandProcessor for Unruly {
         if silent && take_one(&self.hasty) {
             batch.truncate(1);
         }
-        let written = self.orchestrator.process_batch(batch, publisher).await;
+        let written = self
+            .orchestrator
+            .process_batch_with(batch, publisher, on_locked)
+            .await;
         if silent {
             return Err(EventStoreError::CommitUnknown("no answer".into()).into());
         }

@@ -7,9 +7,7 @@ use glyph_worker::{
     broker::{CommandQueue, RetryDelay},
     failpoints::Failpoints,
     metrics::Metrics,
-    pipeline::{
-        CommandProcessor, LOCK_WAIT, Pipeline, PipelineHandle, PipelineParts, PipelineSettings,
-    },
+    pipeline::{CommandProcessor, Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
     traces::Traces,
     wire::CloudEventMessages,
 };
@@ -382,7 +380,6 @@ fn orchestrator(store: &PgEventStore) -> WorkflowOrchestrator {
     let store = Arc::new(store.clone());
     WorkflowOrchestrator::new(store.clone(), store)
         .with_messages(Arc::new(CloudEventMessages::default()))
-        .with_lock_wait(LOCK_WAIT)
 }
 
 /// A worker in this process.
