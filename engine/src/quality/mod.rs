@@ -8,6 +8,7 @@
 mod agreement;
 mod gold;
 mod history;
+mod item;
 mod sample;
 mod series;
 

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::sample::{Given, Sample};
+use super::{
+    item::{Item, as_text},
+    sample::{Given, Sample},
+};
 use crate::{
     config::{Coefficient, DistanceWeights, Level, Metric},
     consensus::{ConsensusError, Pooled, PooledCoefficient, PooledScale, PooledUnit},
@@ -20,6 +23,7 @@ const MILLION: f64 = 1e6;
 /// the series, ascending.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Series {
+    #[serde(with = "as_text")]
     items: VecDeque<Item>,
     /// The answers inside, by hash.
     answers: BTreeMap<Uuid, CodedAnswer>,
@@ -43,20 +47,6 @@ pub(super) struct Measure {
     /// How many answers are possible, as far as is known.
     #[serde(default)]
     categories: usize,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Item {
-    number: u64,
-    /// Codes of the answers to each unit, in the order of submission.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    units: Vec<Vec<u32>>,
-    /// Codes of the two people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    people: Option<[u32; 2]>,
-    /// How alike the answers are, in whole millionths.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    similarity: Option<u32>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -36,7 +36,7 @@ use crate::{failpoints::Failpoints, wire::CloudEventMessages};
 pub const PROJECTION: &str = "agreement";
 
 /// The form of the rows. Rows of another form are made anew from the log.
-const FORM: u32 = 3;
+const FORM: u32 = 4;
 
 /// The most questions of one step; annotators name the fields of objects.
 const QUESTIONS_MAX: usize = 200;
