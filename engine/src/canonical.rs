@@ -1,51 +1,62 @@
 //! Canonical JSON (sorted keys, no whitespace), so that equal content has equal hashes.
 
-use std::fmt::Write as _;
-
+use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// SHA-256 of the canonical form.
 pub(crate) fn hash(value: &Value) -> [u8; 32] {
-    hash_of(&text(value))
+    hash_of(&bytes(value))
 }
 
 /// SHA-256 of a canonical form.
-pub(crate) fn hash_of(text: &str) -> [u8; 32] {
-    Sha256::digest(text.as_bytes()).into()
+pub(crate) fn hash_of(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
 }
 
 /// The canonical form.
 pub(crate) fn text(value: &Value) -> String {
-    let mut text = String::new();
-    write_canonical(value, &mut text);
-    text
+    String::from_utf8(bytes(value)).unwrap_or_default()
+}
+
+/// The bytes of the canonical form.
+pub(crate) fn bytes(value: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    write_canonical(value, &mut bytes);
+    bytes
 }
 
 /// Sorts keys itself: whether `serde_json` does depends on the features that other crates enable.
-fn write_canonical(value: &Value, text: &mut String) {
+fn write_canonical(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Object(entries) => {
-            let mut keys: Vec<_> = entries.keys().collect();
-            keys.sort();
-            text.push('{');
-            for (at, key) in keys.into_iter().enumerate() {
-                text.push_str(if at == 0 { "" } else { "," });
-                let _ = write!(text, "{}:", Value::String(key.clone()));
-                write_canonical(&entries[key], text);
+            let mut entries: Vec<_> = entries.iter().collect();
+            entries.sort_unstable_by_key(|(key, _)| *key);
+            out.push(b'{');
+            for (at, (key, value)) in entries.into_iter().enumerate() {
+                out.extend((at > 0).then_some(b','));
+                write_json(key, out);
+                out.push(b':');
+                write_canonical(value, out);
             }
-            text.push('}');
+            out.push(b'}');
         }
         Value::Array(items) => {
-            text.push('[');
+            out.push(b'[');
             for (at, item) in items.iter().enumerate() {
-                text.push_str(if at == 0 { "" } else { "," });
-                write_canonical(item, text);
+                out.extend((at > 0).then_some(b','));
+                write_canonical(item, out);
             }
-            text.push(']');
+            out.push(b']');
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
-            let _ = write!(text, "{value}");
+            write_json(value, out);
         }
     }
+}
+
+/// Scalars, in the form that `serde_json` writes.
+fn write_json(value: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
+    // Neither a scalar nor writing to memory can fail.
+    let _ = serde_json::to_writer(out, value);
 }

@@ -42,7 +42,7 @@ pub struct CommandEnvelope {
 impl CommandEnvelope {
     /// An envelope without correlation or trace, from a sender who may decide everything.
     pub fn new(command_id: impl Into<CommandId>, command: Command) -> Self {
-        let content = canonical::text(&command.payload());
+        let content = canonical::bytes(&command.payload());
         Self {
             command_id: command_id.into(),
             content_hash: canonical::hash_of(&content),
