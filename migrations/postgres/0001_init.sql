@@ -9,7 +9,9 @@
 -- Orders what one transaction adds: its events, and its messages that have no event.
 CREATE SEQUENCE log_positions;
 
--- What caused an event is in columns: as JSON it would be a third of the table.
+-- What caused an event is in columns: as JSON it would be a third of the table. Its content is JSON as it was written:
+-- nothing in here looks into it, and as `jsonb` each event would be converted once to be stored and again whenever it
+-- is read.
 CREATE TABLE stored_events (
     stream_id      uuid        NOT NULL,
     event_id       uuid        NOT NULL,
@@ -21,7 +23,7 @@ CREATE TABLE stored_events (
     schema_version integer     NOT NULL,
     gold           boolean     NOT NULL,
     event_type     text        NOT NULL,
-    event_data     jsonb       NOT NULL,
+    event_data     text        NOT NULL,
     actor          text,
     correlation_id text,
     traceparent    text,
@@ -37,11 +39,12 @@ COMMENT ON CONSTRAINT stored_events_pkey ON stored_events IS
 COMMENT ON CONSTRAINT stored_events_version_from_one ON stored_events IS 'Versions of a stream begin at 1.';
 COMMENT ON COLUMN stored_events.batch IS
     'What its transaction has added to the log; `log_entries` says where that stands. With `position` it orders the log.';
+COMMENT ON COLUMN stored_events.event_data IS 'JSON without U+0000, which `workflow_events` shows as jsonb.';
 COMMENT ON COLUMN stored_events.correlation_id IS 'Where it is not the id of the command.';
 
 -- Not for writing: nobody has a right to more than SELECT here but the owner.
 CREATE VIEW workflow_events AS
-    SELECT stream_id, version, event_id, event_type, event_data,
+    SELECT stream_id, version, event_id, event_type, event_data::jsonb AS event_data,
            jsonb_strip_nulls(jsonb_build_object(
                'command_id', command_id, 'correlation_id', coalesce(correlation_id, command_id::text),
                'traceparent', traceparent, 'actor', actor, 'schema_version', schema_version,

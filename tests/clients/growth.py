@@ -36,7 +36,7 @@ STORE = f"""
         INSERT INTO stored_events (stream_id, version, event_id, event_type, event_data, occurred_at, command_id, schema_version, gold, batch)
         SELECT done.id, n, gen_random_uuid(), 'annotation_submitted',
                jsonb_build_object('visit', 1, 'step_id', 'annotate', 'annotation', jsonb_build_object(
-                   'data', jsonb_build_object('label', 'positive'), 'user_id', gen_random_uuid(), 'annotation_id', gen_random_uuid())),
+                   'data', jsonb_build_object('label', 'positive'), 'user_id', gen_random_uuid(), 'annotation_id', gen_random_uuid()))::text,
                at, gen_random_uuid(), 1, false, batch
         FROM done, batch, generate_series(1, {EVENTS_OF_A_TASK}) AS n)
     INSERT INTO commands (command_id, task_id, type, outcome, result, content_hash, decided_at)

@@ -17,6 +17,7 @@ mod log;
 mod memory;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 mod migrations;
+mod nul;
 mod operator_commands;
 mod outbox;
 mod page;

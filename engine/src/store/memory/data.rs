@@ -12,14 +12,13 @@ use std::{
 
 use chrono::{DateTime, SubsecRound, TimeDelta, Utc};
 use serde::Serialize;
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
     super::{
         AnnotatorPause, CommandRow, Draft, EventStoreError, GoalActionRow, JobItem, JobRow,
         LoggedMessage, ModelCheckpoint, OutboxRow, ProjectionRows, PublisherId, TaskRow, Timer,
-        WorkflowPause, WorkflowRow,
+        WorkflowPause, WorkflowRow, nul,
     },
     locks::Locks,
 };
@@ -171,27 +170,11 @@ pub(super) fn later(now: DateTime<Utc>, duration: Duration) -> DateTime<Utc> {
         .unwrap_or(now)
 }
 
-/// A text contains U+0000, which no database stores.
-#[derive(Debug, thiserror::Error)]
-#[error("a text holds U+0000")]
-pub(super) struct Nul;
-
+/// Refuses content with U+0000 in a text, as Postgres does.
 pub(super) fn refuse_nul(content: &impl Serialize) -> Result<(), EventStoreError> {
-    fn has_nul(value: &Value) -> bool {
-        match value {
-            Value::Null | Value::Bool(_) | Value::Number(_) => false,
-            Value::String(text) => text.contains('\0'),
-            Value::Array(values) => values.iter().any(has_nul),
-            Value::Object(map) => map.iter().any(|(key, v)| key.contains('\0') || has_nul(v)),
-        }
-    }
-    let value =
-        serde_json::to_value(content).map_err(|error| EventStoreError::Data(Box::new(error)))?;
-    if has_nul(&value) {
-        Err(EventStoreError::Data(Box::new(Nul)))
-    } else {
-        Ok(())
-    }
+    let json =
+        serde_json::to_string(content).map_err(|error| EventStoreError::Data(Box::new(error)))?;
+    nul::refuse_nul(&json)
 }
 
 pub(super) fn seconds(delta: TimeDelta) -> f64 {

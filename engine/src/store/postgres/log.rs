@@ -47,7 +47,7 @@ const LOG: &str = concat!(
     event_columns!("e"),
     ", e.entry, e.position,
            coalesce(t.workflow, (
-               SELECT first.event_data ->> 'workflow' FROM stored_events first
+               SELECT first.event_data::json ->> 'workflow' FROM stored_events first
                WHERE first.stream_id = e.stream_id AND first.version = 1
            )) AS workflow,
            coalesce(t.started_at, (
@@ -68,11 +68,11 @@ const PAGE: &str = concat!(
            ",
     cause_columns!("page"),
     ", page.workflow,
-           CASE WHEN page.workflow = $4 THEN page.event_data::text END AS event_data
+           CASE WHEN page.workflow = $4 THEN page.event_data END AS event_data
     FROM (
         SELECT e.*, CASE WHEN e.event_type = ANY($5) THEN coalesce(
             (SELECT t.workflow FROM tasks t WHERE t.task_id = e.stream_id),
-            (SELECT first.event_data ->> 'workflow' FROM stored_events first
+            (SELECT first.event_data::json ->> 'workflow' FROM stored_events first
              WHERE first.stream_id = e.stream_id AND first.version = 1)
         ) END AS workflow
         FROM ",

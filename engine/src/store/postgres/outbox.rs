@@ -162,7 +162,7 @@ const EVENTS_OF: &str = concat!(
         WHERE e.stream_id = w.task_id AND e.version BETWEEN w.first AND w.last
         UNION ALL
         SELECT e.stream_id, e.version, e.event_id, e.event_type,
-               (e.event_data - '{input,labels,expected,context}'::text[])::text, ",
+               (e.event_data::jsonb - '{input,labels,expected,context}'::text[])::text, ",
     cause_columns!("e"),
     "
         FROM stored_events e

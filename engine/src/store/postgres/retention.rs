@@ -15,6 +15,7 @@ use super::{
     super::{
         BroughtBack, EventStoreError, Leftover, LeftoverPage, Retention, TaskIndex, ToArchive,
         UnsuitableServer, WholeCommand, WholeTask,
+        nul::refuse_nul,
         rows::{self, Columns},
     },
     PgEventStore,
@@ -175,7 +176,7 @@ const PUT_EVENTS: &str = "
     INSERT INTO stored_events
         (stream_id, version, event_id, event_type, event_data, occurred_at, position, batch,
          command_id, correlation_id, traceparent, actor, schema_version, gold)
-    SELECT $1, e.version, e.event_id, e.event_type, e.event_data::jsonb, e.occurred_at, e.position,
+    SELECT $1, e.version, e.event_id, e.event_type, e.event_data, e.occurred_at, e.position,
            e.batch, (e.metadata ->> 'command_id')::uuid,
            nullif(e.metadata ->> 'correlation_id', e.metadata ->> 'command_id'),
            e.metadata ->> 'traceparent', e.metadata ->> 'actor',
@@ -402,6 +403,16 @@ async fn bring_back(
     Ok(BroughtBack::Restored)
 }
 
+/// The content of an event from a file: written anew, so that the column holds nothing that `jsonb` does
+/// not take.
+fn event_data_of(raw: &RawValue) -> Result<String, EventStoreError> {
+    let value: serde_json::Value =
+        serde_json::from_str(raw.get()).map_err(|error| EventStoreError::Data(error.into()))?;
+    let content = to_json(&value)?;
+    refuse_nul(&content)?;
+    Ok(content)
+}
+
 fn put_events(whole: &WholeTask) -> Result<PgQuery, EventStoreError> {
     let events = &whole.events;
     Ok(sqlx::query(PUT_EVENTS)
@@ -409,7 +420,7 @@ fn put_events(whole: &WholeTask) -> Result<PgQuery, EventStoreError> {
         .bind(try_column(events, |one| signed::<i64, _>(one.version))?)
         .bind(column(events, |one| one.event_id))
         .bind(column(events, |one| one.event_type.clone()))
-        .bind(column(events, |one| text(&one.event_data)))
+        .bind(try_column(events, |one| event_data_of(&one.event_data))?)
         .bind(column(events, |one| text(&one.metadata)))
         .bind(column(events, |one| one.occurred_at))
         .bind(column(events, |one| one.position))

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::super::{
     EventStoreError, LogPosition,
+    nul::refuse_nul,
     rows::{ColumnError, Record, checksum},
 };
 use crate::{events::WorkflowEvent, state::WorkflowSnapshot};
@@ -50,11 +51,16 @@ pub(super) fn event_data(event: &WorkflowEvent) -> Result<String, EventStoreErro
         .and_then(|rest| rest.strip_prefix(event.event_type()))
         .and_then(|rest| rest.strip_prefix("\",\"event_data\":"))
         .and_then(|rest| rest.strip_suffix('}'));
-    if let Some(content) = content {
-        return Ok(content.to_owned());
-    }
-    let value = serde_json::to_value(event).map_err(|error| EventStoreError::Data(error.into()))?;
-    to_json(&value["event_data"])
+    let content = if let Some(content) = content {
+        content.to_owned()
+    } else {
+        let value =
+            serde_json::to_value(event).map_err(|error| EventStoreError::Data(error.into()))?;
+        to_json(&value["event_data"])?
+    };
+    // The column is text, which would take an escaped one.
+    refuse_nul(&content)?;
+    Ok(content)
 }
 
 /// The text of a state with its checksum.

@@ -78,14 +78,15 @@ const CLAIM_COUNTS: &str = "
 
 /// The steps and roles of people at work, among the newest events. Not quite in the order of the log: nothing depends on it.
 const SEEN: &str = "
-    SELECT DISTINCT newest.event_data ->> 'step_id' AS step_id, role.name AS role
+    SELECT DISTINCT work.data ->> 'step_id' AS step_id, role.name AS role
     FROM (
         SELECT stream_id, event_type, event_data FROM stored_events
         ORDER BY batch DESC, position DESC LIMIT $2
     ) newest
     JOIN tasks t ON t.task_id = newest.stream_id AND t.workflow = $1
+    CROSS JOIN LATERAL (SELECT newest.event_data::jsonb OFFSET 0) work (data)
     LEFT JOIN LATERAL jsonb_array_elements_text(
-        coalesce(newest.event_data #> '{annotation,roles}', newest.event_data -> 'roles')
+        coalesce(work.data #> '{annotation,roles}', work.data -> 'roles')
     ) role (name) ON true
     WHERE newest.event_type IN ('task_assigned', 'annotation_submitted')";
 

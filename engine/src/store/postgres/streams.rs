@@ -54,7 +54,7 @@ macro_rules! event_columns {
             $of,
             ".event_type, ",
             $of,
-            ".event_data::text AS event_data, ",
+            ".event_data, ",
             cause_columns!($of)
         )
     };

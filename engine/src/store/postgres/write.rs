@@ -68,7 +68,7 @@ const WRITE: &str = "
         INSERT INTO stored_events
             (stream_id, version, event_id, event_type, event_data, occurred_at, command_id,
              correlation_id, traceparent, actor, schema_version, gold, batch)
-        SELECT e.stream_id, e.version, e.event_id, e.event_type, e.event_data::jsonb,
+        SELECT e.stream_id, e.version, e.event_id, e.event_type, e.event_data,
                e.occurred_at, e.command_id, e.correlation_id, e.traceparent, e.actor,
                e.schema_version, e.gold, batch.batch
         FROM batch CROSS JOIN

@@ -24,7 +24,7 @@ const PAGE_IMAGES: &str = "SELECT wal_fpi::float8 FROM pg_stat_wal";
 /// The contents of events, and what is kept of their causes: two ids of sixteen bytes, and texts.
 const EVENTS: &str = "
     SELECT count(*)::float8,
-           coalesce(avg(octet_length(event_data::text) + 32 + coalesce(octet_length(actor), 0)
+           coalesce(avg(octet_length(event_data) + 32 + coalesce(octet_length(actor), 0)
                         + coalesce(octet_length(correlation_id), 0)
                         + coalesce(octet_length(traceparent), 0)), 0)::float8
     FROM stored_events";
