@@ -31,7 +31,8 @@ use crate::{
 
 /// How often commands that are due are published.
 const TICK: Duration = Duration::from_millis(2);
-/// Channels that publish: a window waits for its confirms, and others must not wait for it.
+/// Channels that publish: a window waits for its confirms, and others must not wait for it. What has become
+/// due meanwhile makes one window, so a producer whose confirms are slow does not fall behind its pace.
 const CHANNELS: usize = 8;
 /// How long the last answers may take.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
@@ -99,7 +100,7 @@ pub(super) async fn measure(
                     window.push(publication);
                 }
                 if !window.is_empty() {
-                    producer.send(window).await?;
+                    producer.send(window)?;
                 }
             }
         }
@@ -130,7 +131,7 @@ fn at(index: u64, per_second: f64) -> Duration {
 
 /// Publishes windows on several channels.
 struct Producer {
-    lanes: Vec<mpsc::Sender<Vec<Publication>>>,
+    lanes: Vec<mpsc::UnboundedSender<Vec<Publication>>>,
     next: Cell<usize>,
 }
 
@@ -139,10 +140,13 @@ impl Producer {
         let publisher = AmqpPublisher::start(settings);
         wait_until_publishing(&*publisher).await?;
         let lane = |lane: usize| {
-            let (sender, mut windows) = mpsc::channel::<Vec<Publication>>(64);
+            let (sender, mut windows) = mpsc::unbounded_channel::<Vec<Publication>>();
             let publisher = Arc::clone(&publisher);
             tokio::spawn(async move {
-                while let Some(window) = windows.recv().await {
+                while let Some(mut window) = windows.recv().await {
+                    while let Ok(more) = windows.try_recv() {
+                        window.extend(more);
+                    }
                     let outcomes = publisher.publish(lane, &window).await;
                     let lost = outcomes.iter().filter(|o| **o != PublishOutcome::Confirmed);
                     let lost = lost.count();
@@ -159,10 +163,10 @@ impl Producer {
         })
     }
 
-    async fn send(&self, window: Vec<Publication>) -> Result<(), CliError> {
+    fn send(&self, window: Vec<Publication>) -> Result<(), CliError> {
         let lane = self.next.get();
         self.next.set((lane + 1) % self.lanes.len());
-        let sent = self.lanes[lane].send(window).await;
+        let sent = self.lanes[lane].send(window);
         sent.map_err(|_| CliError::failed("bug", "a publishing task ended".to_owned()))
     }
 }
