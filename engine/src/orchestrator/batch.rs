@@ -63,6 +63,7 @@ impl WorkflowOrchestrator {
         batch: Vec<CommandEnvelope>,
         publisher: Option<PublisherId>,
     ) -> Result<BatchReport, OrchestrationError> {
+        let batch = batch.into_iter().map(Arc::new).collect();
         self.process_batch_with(batch, publisher, OnLocked::Wait)
             .await
     }
@@ -76,7 +77,7 @@ impl WorkflowOrchestrator {
     /// Those of [`process_batch`](Self::process_batch).
     pub async fn process_batch_with(
         &self,
-        batch: Vec<CommandEnvelope>,
+        batch: Vec<Arc<CommandEnvelope>>,
         publisher: Option<PublisherId>,
         on_locked: OnLocked,
     ) -> Result<BatchReport, OrchestrationError> {
@@ -94,7 +95,7 @@ impl WorkflowOrchestrator {
         }
     }
 
-    fn forget(&self, commands: &[CommandEnvelope]) {
+    fn forget(&self, commands: &[Arc<CommandEnvelope>]) {
         for envelope in commands {
             self.states.forget(envelope.command.task_id());
         }
@@ -103,7 +104,7 @@ impl WorkflowOrchestrator {
     /// Runs one part of a batch: all of it, or nothing.
     async fn decide_and_commit(
         &self,
-        commands: &[CommandEnvelope],
+        commands: &[Arc<CommandEnvelope>],
         publisher: Option<PublisherId>,
         on_locked: OnLocked,
     ) -> Result<BatchReport, OrchestrationError> {
@@ -169,7 +170,7 @@ impl WorkflowOrchestrator {
     /// Gathers what is needed for a batch before its locks are taken.
     pub(super) async fn batch<'a>(
         &self,
-        commands: &'a [CommandEnvelope],
+        commands: &'a [Arc<CommandEnvelope>],
         publisher: Option<PublisherId>,
         on_locked: OnLocked,
     ) -> Result<Batch<'a>, OrchestrationError> {
@@ -249,7 +250,7 @@ type Chains = Vec<(TaskId, Vec<usize>)>;
 
 /// A batch before its locks are taken.
 pub(super) struct Batch<'a> {
-    commands: &'a [CommandEnvelope],
+    commands: &'a [Arc<CommandEnvelope>],
     publisher: Option<PublisherId>,
     chains: Chains,
     /// Cached states; another process may have advanced their tasks since.
@@ -306,7 +307,7 @@ impl<'a> Opened<'a> {
     }
 }
 
-fn chains(commands: &[CommandEnvelope]) -> Chains {
+fn chains(commands: &[Arc<CommandEnvelope>]) -> Chains {
     let mut positions: HashMap<TaskId, usize> = HashMap::new();
     let mut chains: Chains = Vec::new();
     for (index, envelope) in commands.iter().enumerate() {
@@ -323,7 +324,7 @@ fn chains(commands: &[CommandEnvelope]) -> Chains {
 /// The selectors that a decision may need: those for tasks that may not have been started, those of
 /// migrations, and those by UUID, because their text does not contain the workflow id.
 fn selectors(
-    commands: &[CommandEnvelope],
+    commands: &[Arc<CommandEnvelope>],
     cached: &HashMap<TaskId, Arc<WorkflowSnapshot>>,
 ) -> Vec<WorkflowSelector> {
     let needed = commands.iter().filter_map(|envelope| {

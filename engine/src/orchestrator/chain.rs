@@ -36,7 +36,7 @@ use crate::{
 /// A batch whose chains are being decided.
 pub(super) struct Run<'a> {
     orchestrator: &'a WorkflowOrchestrator,
-    commands: &'a [CommandEnvelope],
+    commands: &'a [Arc<CommandEnvelope>],
     now: DateTime<Utc>,
     log: LogId,
     pauses: Vec<WorkflowPause>,
@@ -92,7 +92,7 @@ struct GatheredBatch {
 impl<'a> Run<'a> {
     pub(super) fn new(
         orchestrator: &'a WorkflowOrchestrator,
-        commands: &'a [CommandEnvelope],
+        commands: &'a [Arc<CommandEnvelope>],
         named: HashMap<WorkflowSelector, Arc<CompiledWorkflow>>,
         open: &OpenBatch,
     ) -> Self {

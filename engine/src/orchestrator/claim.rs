@@ -200,7 +200,7 @@ impl WorkflowOrchestrator {
         on_locked: OnLocked,
     ) -> Result<Attempt, OrchestrationError> {
         let task = wanted.task();
-        let commands = [wanted.command(request)];
+        let commands = [Arc::new(wanted.command(request))];
         let cached = self.states.get(task);
         let version = cached.as_ref().map_or(0, |state| state.version);
         let mut open = self

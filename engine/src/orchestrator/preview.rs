@@ -1,5 +1,7 @@
 //! Previews: decisions that are not committed.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 
 use super::{OrchestrationError, WorkflowOrchestrator, live_models::ModelsInUse};
@@ -42,6 +44,7 @@ impl WorkflowOrchestrator {
         if commands.is_empty() {
             return Ok(Vec::new());
         }
+        let commands: Vec<_> = commands.into_iter().map(Arc::new).collect();
         let batch = self.batch(&commands, None, OnLocked::Wait).await?;
         let decided = self.decide_batch(&batch, false).await?;
         let outcomes = decided.run.outcomes.into_iter().flatten();

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::{
     CommandProcessor, IntakePauseReason,
     aside::SetAside,
-    blocked::Blocked,
+    blocked::{Blocked, Rest},
     collecting::Collector,
     gate::Gate,
     gauge_sampler::{GaugeSampler, Look},
@@ -250,6 +250,7 @@ fn start_lane(
         ),
         runner: BatchRunner::new(Arc::clone(shared), numbers, Arc::clone(outbox)),
         blocked: Blocked::default(),
+        rest: Rest::default(),
         tried_again: false,
         windows: send,
     };
@@ -287,7 +288,7 @@ impl PipelineHandle {
         let (answer, outcome) = oneshot::channel();
         let origin = Origin::Direct(answer);
         let incoming = Incoming::Job(Job {
-            envelope,
+            envelope: Arc::new(envelope),
             origin,
             ignored: Vec::new(),
             received_at: Instant::now(),

@@ -1,6 +1,6 @@
 //! A command in the pipeline, and the messages sent about it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
@@ -23,7 +23,7 @@ use crate::{
 
 /// A readable command and where its outcome goes.
 pub(super) struct Job {
-    pub(super) envelope: CommandEnvelope,
+    pub(super) envelope: Arc<CommandEnvelope>,
     pub(super) origin: Origin,
     /// Paths of fields that its type does not know, for a reply.
     pub(super) ignored: Vec<String>,
@@ -63,7 +63,7 @@ impl Incoming {
             Ok(read) => {
                 let origin = Origin::Queue(delivery);
                 let job = Job {
-                    envelope: read.envelope,
+                    envelope: Arc::new(read.envelope),
                     origin,
                     ignored: read.ignored.paths,
                     received_at,
@@ -148,7 +148,8 @@ impl Job {
             Origin::Direct(_) => CommandOrigin::Direct,
         };
         let age = self.received_at.elapsed();
-        self.span = traces.begin_command(&mut self.envelope, origin, age);
+        let envelope = Arc::make_mut(&mut self.envelope);
+        self.span = traces.begin_command(envelope, origin, age);
     }
 
     pub(super) fn task(&self) -> TaskId {

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    blocked::{Blocked, PASSING},
+    blocked::{Blocked, PASSING, Rest},
     collecting::Collector,
     job::{CommandCopy, CopyCause, Incoming, Job, Origin, attempts_before, reply_publication},
     running::{Attempt, BatchRunner, Failure, FailureCause},
@@ -51,6 +51,7 @@ pub(super) struct Lane {
     pub(super) collector: Collector,
     pub(super) runner: BatchRunner,
     pub(super) blocked: Blocked,
+    pub(super) rest: Rest,
     /// Whether the last batch was one of blocked commands.
     pub(super) tried_again: bool,
     /// Batches to send; received by the lane's publisher.
@@ -64,7 +65,9 @@ impl Lane {
             let (jobs, on_locked) = match batch {
                 Batch::New(batch) => {
                     let jobs = self.set_unreadable_aside(batch).await;
-                    (self.blocked.join(jobs), PASSING)
+                    let mut jobs = self.blocked.join(jobs);
+                    self.blocked.join_batch(&mut jobs, self.shared.batch_max);
+                    (jobs, PASSING)
                 }
                 Batch::Again(again) => again,
             };
@@ -87,6 +90,9 @@ impl Lane {
     async fn next_batch(&mut self) -> Option<Batch> {
         let batch_max = self.shared.batch_max;
         let stopping = self.shared.stopping.clone();
+        if let Some(until) = self.rest.until() {
+            stopping.run_until_cancelled(sleep_until(until)).await;
+        }
         while let Some(at) = self.blocked.next_at() {
             if stopping.is_cancelled() {
                 return Some(Batch::Again(self.blocked.take_any(batch_max)));
@@ -173,6 +179,7 @@ impl Lane {
                     self.collector.limit.succeeded(len, begun.elapsed());
                     let window = PublishBatch::of_batch(number, left);
                     let (jobs, report, locked) = without_locked(jobs, report);
+                    self.rest.after(jobs.len(), locked.len());
                     blocked.extend(locked.iter().map(Job::task));
                     aside.settled(jobs.iter().map(Job::task));
                     self.blocked.settled(jobs.iter().map(Job::task));

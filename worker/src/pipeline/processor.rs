@@ -17,7 +17,7 @@ pub trait CommandProcessor: Send + Sync {
     /// anything was written: the same batch may be run again.
     async fn process_batch(
         &self,
-        batch: Vec<CommandEnvelope>,
+        batch: Vec<Arc<CommandEnvelope>>,
         publisher: Option<PublisherId>,
         on_locked: OnLocked,
     ) -> Result<BatchReport, OrchestrationError>;
@@ -33,7 +33,7 @@ pub trait CommandProcessor: Send + Sync {
 impl CommandProcessor for WorkflowOrchestrator {
     async fn process_batch(
         &self,
-        batch: Vec<CommandEnvelope>,
+        batch: Vec<Arc<CommandEnvelope>>,
         publisher: Option<PublisherId>,
         on_locked: OnLocked,
     ) -> Result<BatchReport, OrchestrationError> {

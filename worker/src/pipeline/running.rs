@@ -122,7 +122,7 @@ impl BatchRunner {
                 .shared
                 .traces
                 .begin_batch(jobs.iter().map(|job| &job.span));
-            let envelopes = jobs.iter().map(|job| job.envelope.clone()).collect();
+            let envelopes = jobs.iter().map(|job| Arc::clone(&job.envelope)).collect();
             let (verdict, error, tasks) = match self.run_once(envelopes, on_locked).await {
                 Ok(report) if report.outcomes.len() == jobs.len() => {
                     match self.written(report, number, jobs).await {
@@ -198,7 +198,7 @@ impl BatchRunner {
     /// and a panic ends the task, not the lane.
     async fn run_once(
         &self,
-        batch: Vec<CommandEnvelope>,
+        batch: Vec<Arc<CommandEnvelope>>,
         on_locked: OnLocked,
     ) -> Result<BatchReport, FailedRun> {
         let processor = Arc::clone(&self.shared.processor);

@@ -1,6 +1,10 @@
 //! What a failed batch means: waiting, running it in parts, setting aside, blaming.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use glyph_worker::{
     broker::{Destination, Properties, Publication, RetryDelay},
@@ -35,7 +39,7 @@ fn hindered(reason: SplitReason) -> EventStoreError {
     }
 }
 
-fn holds(batch: &[CommandEnvelope], label: &str) -> bool {
+fn holds(batch: &[Arc<CommandEnvelope>], label: &str) -> bool {
     let mut bodies = batch.iter().map(|c| c.command.payload().to_string());
     bodies.any(|body| body.contains(label))
 }
@@ -43,7 +47,7 @@ fn holds(batch: &[CommandEnvelope], label: &str) -> bool {
 impl World {
     /// Whatever a batch holds the label for is answered by the error.
     fn fails_for(&self, label: &'static str, error: fn() -> EventStoreError) {
-        let fault = move |batch: &[CommandEnvelope]| holds(batch, label).then(error);
+        let fault = move |batch: &[Arc<CommandEnvelope>]| holds(batch, label).then(error);
         *self.engine.fault.lock().unwrap() = Some(Box::new(fault));
     }
 
@@ -84,7 +88,8 @@ async fn what_is_too_slow_alone_is_set_aside_and_its_neighbours_stand() {
         (SplitReason::Conflict, "conflict"),
     ] {
         let world = one_lane().await;
-        let fault = move |batch: &[CommandEnvelope]| holds(batch, "odd").then(|| hindered(reason));
+        let fault =
+            move |batch: &[Arc<CommandEnvelope>]| holds(batch, "odd").then(|| hindered(reason));
         *world.engine.fault.lock().unwrap() = Some(Box::new(fault));
         world.labels(40, 23, "odd");
         world.settled(40).await;
@@ -136,7 +141,7 @@ async fn a_command_that_was_set_aside_is_tried_for_ever_and_never_dies() {
 async fn blocked_tasks_are_set_aside_and_keep_out_of_the_batches_of_others() {
     let world = one_lane().await;
     let blocked = |n: u128| n.is_multiple_of(10);
-    let fault = move |batch: &[CommandEnvelope]| {
+    let fault = move |batch: &[Arc<CommandEnvelope>]| {
         let tasks = (0..40).filter(|n| blocked(*n)).map(|n| task(n).into());
         let named: std::collections::BTreeSet<_> = tasks.collect();
         let mut of_batch = batch.iter().map(|c| c.command.task_id());
@@ -185,7 +190,7 @@ async fn blocked_tasks_are_set_aside_and_keep_out_of_the_batches_of_others() {
 async fn commands_of_a_blocked_task_go_on_in_order_once_it_is_free() {
     let world = one_lane().await;
     let held = task(7).into();
-    let fault = move |batch: &[CommandEnvelope]| {
+    let fault = move |batch: &[Arc<CommandEnvelope>]| {
         let is_hit = batch.iter().any(|c| c.command.task_id() == held);
         is_hit.then(|| EventStoreError::Hindered {
             reason: SplitReason::Blocked,
@@ -293,7 +298,7 @@ async fn a_slow_batch_of_a_store_that_gives_no_answer_waits_for_it() {
 async fn a_batch_that_lost_a_deadlock_runs_again_whole() {
     let world = one_lane().await;
     let once = std::sync::atomic::AtomicBool::new(true);
-    let fault = move |_: &[CommandEnvelope]| {
+    let fault = move |_: &[Arc<CommandEnvelope>]| {
         let first = once.swap(false, Ordering::SeqCst);
         first.then(|| hindered(SplitReason::Conflict))
     };

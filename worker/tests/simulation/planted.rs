@@ -106,7 +106,7 @@ pub(crate) struct NoSplit(pub(crate) Arc<WorkflowOrchestrator>);
 impl CommandProcessor for NoSplit {
     async fn process_batch(
         &self,
-        batch: Vec<CommandEnvelope>,
+        batch: Vec<Arc<CommandEnvelope>>,
         publisher: Option<PublisherId>,
         on_locked: OnLocked,
     ) -> Result<BatchReport, OrchestrationError> {

@@ -56,7 +56,7 @@ workflow:
     - { from: adjudicate, to: _complete }
 ";
 
-type Fault = Box<dyn Fn(&[CommandEnvelope]) -> Option<EventStoreError> + Send>;
+type Fault = Box<dyn Fn(&[Arc<CommandEnvelope>]) -> Option<EventStoreError> + Send>;
 
 /// An orchestrator that fails on request.
 pub(crate) struct Unruly {
@@ -113,7 +113,7 @@ fn take_one(counter: &AtomicUsize) -> bool {
 impl CommandProcessor for Unruly {
     async fn process_batch(
         &self,
-        batch: Vec<CommandEnvelope>,
+        batch: Vec<Arc<CommandEnvelope>>,
         publisher: Option<PublisherId>,
         on_locked: OnLocked,
     ) -> Result<BatchReport, OrchestrationError> {
