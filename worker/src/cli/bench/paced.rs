@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 use tokio::{
     sync::mpsc,
+    task::JoinSet,
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 use uuid::Uuid;
@@ -48,6 +49,8 @@ pub(super) struct Latency {
     pub(super) to_commit: Quantiles,
     /// Until the first message that it led to was received downstream, where it led to one.
     pub(super) to_receipt: Quantiles,
+    /// Until the producer published it, which is a part of both: a machine that is too busy for the pace.
+    pub(super) to_publish: Quantiles,
 }
 
 /// In milliseconds.
@@ -97,7 +100,7 @@ pub(super) async fn measure(
                     let mut publication = command_publication(load.kind, id.clone(), load.body.into());
                     publication.correlation_id = Some(id);
                     publication.reply_to = Some(tap.replies().to_owned());
-                    window.push(publication);
+                    window.push((began + at(index - 1, per_second), publication));
                 }
                 if !window.is_empty() {
                     producer.send(window)?;
@@ -117,11 +120,13 @@ pub(super) async fn measure(
         failed?;
     }
     tap.close().await;
+    let published = producer.end().await?;
     Ok(Latency {
         commands_per_second: per_second,
         commands: measured.committed.len(),
         to_commit: Quantiles::of(&measured.committed),
         to_receipt: Quantiles::of(&measured.received),
+        to_publish: Quantiles::of(&published),
     })
 }
 
@@ -129,24 +134,34 @@ fn at(index: u64, per_second: f64) -> Duration {
     Duration::from_secs_f64(index as f64 / per_second.max(1.0))
 }
 
+/// Commands with the times at which they are due.
+type Window = Vec<(Instant, Publication)>;
+
 /// Publishes windows on several channels.
 struct Producer {
-    lanes: Vec<mpsc::UnboundedSender<Vec<Publication>>>,
+    lanes: Vec<mpsc::UnboundedSender<Window>>,
     next: Cell<usize>,
+    /// Each ends with the delays of its commands.
+    tasks: JoinSet<Histogram<u64>>,
 }
 
 impl Producer {
     async fn start(settings: AmqpSettings) -> Result<Self, CliError> {
         let publisher = AmqpPublisher::start(settings);
         wait_until_publishing(&*publisher).await?;
-        let lane = |lane: usize| {
-            let (sender, mut windows) = mpsc::unbounded_channel::<Vec<Publication>>();
+        let mut tasks = JoinSet::new();
+        let mut lane = |lane: usize| {
+            let (sender, mut windows) = mpsc::unbounded_channel::<Window>();
             let publisher = Arc::clone(&publisher);
-            tokio::spawn(async move {
+            let mut delays = histogram()?;
+            tasks.spawn(async move {
                 while let Some(mut window) = windows.recv().await {
                     while let Ok(more) = windows.try_recv() {
                         window.extend(more);
                     }
+                    let (due, window): (Vec<_>, Vec<_>) = window.into_iter().unzip();
+                    due.into_iter()
+                        .for_each(|due| delays.saturating_record(micros_since(due)));
                     let outcomes = publisher.publish(lane, &window).await;
                     let lost = outcomes.iter().filter(|o| **o != PublishOutcome::Confirmed);
                     let lost = lost.count();
@@ -154,21 +169,47 @@ impl Producer {
                         tracing::warn!(lost, "commands were not confirmed");
                     }
                 }
+                delays
             });
-            sender
+            Ok::<_, CliError>(sender)
         };
+        let lanes = (0..CHANNELS).map(&mut lane).collect::<Result<_, _>>()?;
         Ok(Self {
-            lanes: (0..CHANNELS).map(lane).collect(),
+            lanes,
             next: Cell::new(0),
+            tasks,
         })
     }
 
-    fn send(&self, window: Vec<Publication>) -> Result<(), CliError> {
+    fn send(&self, window: Window) -> Result<(), CliError> {
         let lane = self.next.get();
         self.next.set((lane + 1) % self.lanes.len());
         let sent = self.lanes[lane].send(window);
         sent.map_err(|_| CliError::failed("bug", "a publishing task ended".to_owned()))
     }
+
+    /// Publishes the rest. Returns the delays of all commands, in microseconds.
+    async fn end(mut self) -> Result<Histogram<u64>, CliError> {
+        self.lanes.clear();
+        let mut all = histogram()?;
+        while let Some(delays) = self.tasks.join_next().await {
+            let added = delays.map(|delays| all.add(delays));
+            added
+                .map_err(|error| CliError::failed("bug", error.to_string()))?
+                .map_err(|error| CliError::failed("bug", error.to_string()))?;
+        }
+        Ok(all)
+    }
+}
+
+/// Of microseconds.
+fn histogram() -> Result<Histogram<u64>, CliError> {
+    Histogram::new_with_bounds(1, 120_000_000, 3)
+        .map_err(|error| CliError::failed("bug", error.to_string()))
+}
+
+fn micros_since(time: Instant) -> u64 {
+    u64::try_from(time.elapsed().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Times in microseconds.
@@ -181,10 +222,6 @@ struct Measured {
 
 impl Measured {
     fn new() -> Result<Self, CliError> {
-        let histogram = || {
-            Histogram::new_with_bounds(1, 120_000_000, 3)
-                .map_err(|error| CliError::failed("bug", error.to_string()))
-        };
         Ok(Self {
             committed: histogram()?,
             received: histogram()?,
@@ -197,7 +234,7 @@ impl Measured {
             return;
         };
         let Some(since) = due.get(id) else { return };
-        let micros = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let micros = micros_since(*since);
         if tapped.queue == replies {
             self.committed.saturating_record(micros);
         } else if self.seen.insert(id.clone()) {

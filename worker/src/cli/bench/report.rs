@@ -76,6 +76,7 @@ pub(super) fn text(runs: &[Run], ratios: &[Ratio]) -> String {
         "p99",
         "p50 receipt",
         "p99",
+        "late p99",
     ]);
     let number = |value: Option<f64>| match value {
         Some(value) => whole(value),
@@ -102,6 +103,7 @@ pub(super) fn text(runs: &[Run], ratios: &[Ratio]) -> String {
             ms(latency.map(|latency| latency.to_commit.p99_ms)),
             ms(latency.map(|latency| latency.to_receipt.p50_ms)),
             ms(latency.map(|latency| latency.to_receipt.p99_ms)),
+            ms(latency.map(|latency| latency.to_publish.p99_ms)),
         ]);
     }
     let mut text = table.render(0);
