@@ -29,6 +29,7 @@ WORKERS = 3
 PER_SECOND = 60  # commands sent
 WARM_UP_SECONDS = 6
 HIT_SECONDS_MAX = 30  # that a fault lasts longer, until it has hit something
+AGAIN_SECONDS_MAX = 120  # after which a fault that hit nothing is not tried again
 HEAL_SECONDS_MAX = 60  # until throughput is back
 DECIDED_SECONDS_MAX = 90  # what was set aside is tried once a minute
 DRAIN_SECONDS_MAX = 150  # what waits for a task that never comes takes a minute and a half
@@ -175,10 +176,17 @@ class Chaos:
                 continue
             time.sleep(max(0, begun + fault.at - time.monotonic()))
             try:
-                act = self.on_link if track in LINKS else getattr(self, f"on_{track}")
-                self.hits[track, fault.kind] += bool(act(fault))
+                self.hits[track, fault.kind] += self.until_it_hits(fault)
             except Exception as error:  # one that the schedule did not mean
                 self.surprises.append((fault, repr(error)))
+
+    def until_it_hits(self, fault):
+        """While other things are broken too, there may be nothing to hit: then once more."""
+        act = self.on_link if fault.track in LINKS else getattr(self, f"on_{fault.track}")
+        deadline = time.monotonic() + AGAIN_SECONDS_MAX
+        while not (has_hit := bool(act(fault))) and time.monotonic() < deadline:
+            print(f"          {fault.track} {fault.kind}: hit nothing, once more", flush=True)
+        return has_hit
 
     def look_after_workers(self):
         """As a supervisor would: a worker that ended by itself is started again, and told of."""
@@ -287,6 +295,7 @@ class Chaos:
             return was
         self.down.add(worker)
         if fault.kind == "restarted":
+            eventually(lambda: worker.get("/livez")[0])  # it listens, so it heeds signals
             code = worker.terminate()
             # Between broken links a drain may run out of its time, and says so.
             has_hit = code == 0 or "the drain was not finished in time" in worker.log.read_text(errors="replace").rsplit(" draining ", 1)[-1]
@@ -342,23 +351,22 @@ class Chaos:
         return has_hit
 
     def on_row(self, fault):
-        """Somebody holds the row of a task while its commands come. Where the primary is lost meanwhile, so is the lock: then once more."""
+        """Somebody holds the row of a task while its commands come. Where the primary is lost meanwhile, so is the lock."""
         task = fresh()
         first, *more = (self.submission(task, person) for person in ("ann", "bob", "cem"))
         sent = {each.id for each in more}
         self.producer.ask(first)
-        eventually(lambda: not invariants.undecided(self.glyph, [first.id]))
-        blocker = eventually(lambda: self.lock(task))
-        for each in more:
-            self.producer.ask(each)
-        eventually(lambda: sent <= self.journal.sent(ORDINARY))
-        time.sleep(fault.seconds)
-        with contextlib.closing(blocker):
-            try:
+        blocker = eventually(lambda: not invariants.undecided(self.glyph, [first.id]) and self.lock(task))
+        if not blocker:
+            return False
+        with contextlib.closing(blocker), contextlib.suppress(psycopg2.Error):
+            for each in more:
+                self.producer.ask(each)
+            if eventually(lambda: sent <= self.journal.sent(ORDINARY)):
+                time.sleep(fault.seconds)
                 blocker.cursor().execute("SELECT")  # it still holds the row
                 return len(invariants.undecided(self.glyph, sent)) == len(sent)
-            except psycopg2.Error:
-                return self.on_row(fault)
+        return False
 
     def lock(self, task):
         connection = psycopg2.connect(self.glyph.database_url)
@@ -369,9 +377,10 @@ class Chaos:
         return command(ORDINARY, submission(task, derived("person", person), {"label": "a"}, derived(task, person), workflow="labels"))
 
     def on_consumer(self, _fault):
-        has_hit = eventually(lambda: self.recorder.unacknowledged)
-        self.consumer_link.drop()
-        return has_hit
+        """Instead of an acknowledgement the recorder loses its connection, so the messages come again."""
+        before = self.recorder.redelivered
+        self.recorder.instead = self.consumer_link.drop
+        return eventually(lambda: self.recorder.redelivered > before)
 
 
 def amqp_url(link):

@@ -257,6 +257,7 @@ class Recorder(Background):
         self.journal = journal
         self.ask = ask
         self.url = url
+        self.instead = None  # called once, instead of the next acknowledgement
         self.unacknowledged = 0
         self.last_tag = 0
         self.redelivered = 0
@@ -287,8 +288,12 @@ class Recorder(Background):
             while not self.stopped.is_set():
                 broker.connection.process_data_events(time_limit=0.2)
                 if self.unacknowledged:
-                    broker.channel.basic_ack(self.last_tag, multiple=True)
-                    self.unacknowledged = 0
+                    instead, self.instead = self.instead, None
+                    if instead:
+                        instead()
+                    else:
+                        broker.channel.basic_ack(self.last_tag, multiple=True)
+                        self.unacknowledged = 0
 
     def keep(self, _channel, method, _properties, body):
         message = json.loads(body)
