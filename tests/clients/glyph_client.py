@@ -22,6 +22,7 @@ import uuid
 
 import pika
 import psycopg2
+from pika.adapters.utils.connection_workflow import AMQPConnectorException
 from prometheus_client.parser import text_string_to_metric_families
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -343,7 +344,7 @@ class Broker:
         parameters.heartbeat = heartbeat  # by default none: nobody serves the connection while a check waits for something else
         parameters.blocked_connection_timeout = 30
         parameters.socket_timeout = 10
-        self.connection = pika.BlockingConnection(parameters)
+        self.connection = connect(parameters)
         self.channel = self.connection.channel()
         self.channel.confirm_delivery()
 
@@ -390,6 +391,14 @@ class Broker:
 
     def subscribe(self, queue):
         return Inbox(self, queue)
+
+
+def connect(parameters):
+    """A connection to a broker. One that takes the connection and says nothing is away too, for which pika has an error of no family."""
+    try:
+        return pika.BlockingConnection(parameters)
+    except AMQPConnectorException as error:
+        raise pika.exceptions.AMQPConnectionError(error) from error
 
 
 class Inbox:

@@ -17,7 +17,7 @@ import subprocess
 import pika
 import psycopg2
 
-from glyph_client import execute, wait_until
+from glyph_client import connect, execute, wait_until
 from proxy import Proxy
 
 START_SECONDS_MAX = 90
@@ -345,7 +345,7 @@ def write(path, text, mode):
 
 def serves(port):
     try:
-        pika.BlockingConnection(pika.ConnectionParameters("127.0.0.1", port, socket_timeout=2, blocked_connection_timeout=2)).close()
+        connect(pika.ConnectionParameters("127.0.0.1", port, socket_timeout=2, blocked_connection_timeout=2)).close()
     except (pika.exceptions.AMQPError, OSError):
         return False
     return True
