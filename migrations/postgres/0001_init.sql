@@ -247,6 +247,8 @@ CREATE TABLE commands (
 
 CREATE INDEX commands_rejected ON commands (decided_at, command_id) WHERE outcome = 'rejected';
 CREATE INDEX commands_rejected_of_task ON commands (task_id, decided_at, command_id) WHERE outcome = 'rejected';
+-- Applied commands are in none of these, so they cost nothing on the way of most commands.
+CREATE INDEX commands_rejected_for ON commands (reason, decided_at, command_id) WHERE outcome = 'rejected';
 -- Operator commands in the order in which they were decided.
 CREATE INDEX commands_of_operators ON commands (decided_at, command_id) WHERE task_id IS NULL;
 

@@ -1,10 +1,11 @@
 """How fast the server answers what the pages of the console ask, where there are many tasks.
 
-Not in the daily run: it fills a database, and one number decides only on a quiet machine. Some tasks are made by commands, one of each
-kind that pages tell apart, and copied in SQL until there are enough.
+Not in the daily run: it fills a database, and one number decides only on a quiet machine, with a release build (`GLYPH_BIN`). Some tasks are
+made by commands, one of each kind that pages tell apart, and copied in SQL until there are enough.
 """
 
 import json
+import pathlib
 import time
 import urllib.error
 import urllib.request
@@ -39,10 +40,11 @@ BY_CLICK = {"labels/suspect", "trial"}
 # Answers that a worker keeps for a moment.
 KEPT, KEPT_SECONDS = {"status", "stuck"}, 1.2
 
-# One more copy of every task, under ids that follow from the old one and the number of the copy: a batch of the size of a worker's.
+# Some more copies of every task, under ids that follow from the old one and the number of the copy: a batch that is a few of a worker's.
+COPIES_AT_ONCE = 5
 COPY = """
     WITH copies AS MATERIALIZED (
-        SELECT task_id AS old, md5(task_id::text || %(number)s)::uuid AS id FROM templates),
+        SELECT task_id AS old, md5(task_id::text || number)::uuid AS id FROM templates, generate_series(%(first)s, %(last)s) AS number),
     batch AS (INSERT INTO log_batches (has_events) VALUES (true) RETURNING batch),
     heads AS (
         INSERT INTO tasks (task_id, version, workflow, revision, workflow_id, status, current_steps, labels, incidents, started_at, updated_at)
@@ -77,7 +79,10 @@ def main(checks, tasks):
         print(f"  projections and models of annotators have read the log after {seconds:.0f} s")
         print(f"  {filled:,} tasks, {glyph.value('SELECT count(*) FROM workflow_events'):,} events", flush=True)
         slow = measure(client, glyph)
-        checks.all(f"what pages ask is answered within {P99_MAX * 1000:.0f} ms, of a hundred times all but one", slow)
+        if "release" in pathlib.Path(glyph.program).parts:
+            checks.all(f"what pages ask is answered within {P99_MAX * 1000:.0f} ms, of a hundred times all but one", slow)
+        else:
+            print(f"  not a release build, which decides; over {P99_MAX * 1000:.0f} ms here: {slow}")
 
 
 def make(client, glyph):
@@ -116,7 +121,7 @@ def make(client, glyph):
         elif kind < 18:
             client.post(f"tasks/{task}/assign", {"user_id": ann})
         if kind == 0:
-            client.post(f"tasks/{task}/pause", {}, expected=409)
+            client.post(f"tasks/{task}/pause", {}, expected=(409,))
     wait_until("incidents", lambda: len(client.get("tasks?incidents=true")["tasks"]) >= 2, 60)
 
 
@@ -127,8 +132,8 @@ def fill(glyph, wanted):
     connection = psycopg2.connect(glyph.database_url)
     connection.autocommit = True
     with connection.cursor() as cursor:
-        for number in range(copies):
-            cursor.execute(COPY, {"number": str(number)})
+        for first in range(1, copies + 1, COPIES_AT_ONCE):
+            cursor.execute(COPY, {"first": first, "last": min(first + COPIES_AT_ONCE - 1, copies)})
     connection.close()
     glyph.rows("DROP TABLE templates")
     glyph.rows("ANALYZE")
@@ -140,8 +145,8 @@ def settle(glyph, client):
     began = time.monotonic()
     behind = "SELECT count(*) FROM projections WHERE entry < (SELECT max(entry) FROM log_entries WHERE has_events)"
     wait_until("projections", lambda: glyph.value(behind) == 0, 3600)
-    # The models that judge annotators learn when somebody asks; a request gives up before they have read so much at once.
-    wait_until("models", lambda: client.post("annotators?workflow=figures", None, expected=504, method="GET"), 3600)
+    # The models that judge annotators learn when somebody asks, and say so until they have read so much.
+    wait_until("models", lambda: client.post("annotators?workflow=figures", None, expected=(503, 504), method="GET"), 3600)
     return time.monotonic() - began
 
 
@@ -213,11 +218,11 @@ class Client:
     def get(self, path):
         return json.loads(self.send("GET", path))
 
-    def post(self, path, body, expected=None, method="POST"):
+    def post(self, path, body, expected=(), method="POST"):
         try:
             return json.loads(self.send(method, path, body))
         except urllib.error.HTTPError as error:
-            if error.code != expected:
+            if error.code not in expected:
                 raise RuntimeError(f"{path}: {error.read().decode()}") from error
             return None
 
