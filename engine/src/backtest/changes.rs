@@ -1,7 +1,7 @@
 //! A workflow with some of its settings changed.
 
 use schemars::{JsonSchema, schema_for};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -51,7 +51,7 @@ pub enum ChangeError {
 }
 
 /// One changed setting.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SettingChange {
     /// Its full path in the expanded workflow: `steps.annotate.completion.target`.
     pub path: String,

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Tasks as they were recorded, and as they would have been under the changed workflow.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct BacktestReport {
     /// The workflow.
     pub workflow: WorkflowId,
@@ -48,7 +48,7 @@ pub struct BacktestReport {
 }
 
 /// Counts of one side. Gold tasks count as well.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Figures {
     /// Tasks that completed.
     pub completed: u64,
@@ -75,7 +75,7 @@ pub struct Figures {
 }
 
 /// Counts of one step.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepFigures {
     /// The step.
     pub step: StepId,
@@ -90,7 +90,7 @@ pub struct StepFigures {
 }
 
 /// What became of the recorded annotations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AnnotationUse {
     /// They would have been asked for as well.
     pub used: u64,
@@ -101,7 +101,7 @@ pub struct AnnotationUse {
 }
 
 /// The answers that tasks ended with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AnswerComparison {
     /// Tasks with an answer as recorded.
     pub recorded: u64,
@@ -114,7 +114,7 @@ pub struct AnswerComparison {
 }
 
 /// How many of some answers are right.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Accuracy {
     /// Answers that could be compared with the known one.
     pub answers: u64,
@@ -129,7 +129,7 @@ pub struct Accuracy {
 }
 
 /// Accuracy where the answer is known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GoldComparison {
     /// Tasks whose answer is known.
     pub tasks: u64,
@@ -145,7 +145,7 @@ pub struct GoldComparison {
 }
 
 /// Tasks that ended in the recording, but would have asked for more than was recorded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OpenTasks {
     /// The tasks.
     pub tasks: u64,
@@ -159,7 +159,7 @@ pub struct OpenTasks {
 }
 
 /// Something that cannot be known.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Unknown {
     /// The kind.
     pub kind: UnknownKind,
@@ -176,7 +176,9 @@ pub struct Unknown {
 }
 
 /// Kinds of what cannot be known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum UnknownKind {
     /// A step would have asked for more annotations than were recorded.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Sender;
@@ -60,7 +60,7 @@ impl ClaimRequest {
 }
 
 /// A slot that a person has claimed, with everything needed to begin.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Claim {
     /// The task.
     pub task_id: TaskId,
@@ -77,7 +77,7 @@ pub struct Claim {
     /// When the slot is released unless there is activity.
     pub expires_at: DateTime<Utc>,
     /// Whether the person held the slot before this request.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resumed: bool,
     /// What is to be labelled.
     pub input: Option<Value>,

@@ -2,7 +2,7 @@
 //! said about an earlier round. Annotators are never named.
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use super::{ReviewDecision, StepVisit, Visit, WorkflowSnapshot};
 use crate::ids::StepId;
 
 /// What a person sees of the work of others.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ShownWork {
     /// What a review or adjudication is about.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -19,12 +19,12 @@ pub struct ShownWork {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous: Option<PreviousRound>,
     /// The annotations of the steps that `assignment.show` names.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shown: Vec<ShownStep>,
 }
 
 /// What a review or adjudication is about.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ShownSubject {
     /// The value that `approve` keeps; null if there is none.
     pub value: Option<Value>,
@@ -39,7 +39,7 @@ pub struct ShownSubject {
 }
 
 /// The annotations of one visit.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ShownStep {
     /// The step.
     pub step: StepId,
@@ -50,7 +50,7 @@ pub struct ShownStep {
 }
 
 /// An annotation, without its annotator.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ShownAnnotation {
     /// Its id.
     pub annotation_id: Uuid,
@@ -59,7 +59,7 @@ pub struct ShownAnnotation {
 }
 
 /// What a reviewer said about the round before.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PreviousRound {
     /// The decision.
     pub decision: ReviewDecision,

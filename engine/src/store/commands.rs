@@ -76,7 +76,7 @@ pub struct CommandRecord {
 }
 
 /// A row read from the inbox.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CommandRow {
     /// The idempotency key.
     pub command_id: CommandId,
@@ -113,7 +113,7 @@ impl From<CommandRecord> for CommandRow {
 }
 
 /// A page of the inbox.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CommandPage {
     /// The rows.
     pub commands: Vec<CommandRow>,

@@ -158,7 +158,7 @@ impl JobCounts {
 }
 
 /// A job as it stands.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JobRow {
     /// Its id.
     pub id: Uuid,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{batch::TaskRow, error::EventStoreError, page::PageSize};
 use crate::{
@@ -40,7 +40,7 @@ pub struct TaskFilter {
 }
 
 /// A page of tasks, in the order of the search.
-#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct TaskPage {
     /// The tasks.
     pub tasks: Vec<TaskRow>,

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 pub(crate) use prefetch::{HELD_BYTES_MAX, Prefetch};
@@ -296,7 +296,7 @@ pub struct BrokerState {
 }
 
 /// How full a queue is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QueueDepth {
     /// The queue's name, without the prefix.
     pub queue: String,

@@ -234,7 +234,7 @@ fn page(document: &GoalDocument) -> String {
     let actions = document.actions().iter().map(|action| {
         let at = action.changed_at.map(time).unwrap_or_default();
         let error = action.last_error.clone().unwrap_or_default();
-        vec![action.action.clone(), action.status.to_owned(), at, error]
+        vec![action.action.clone(), action.status.clone(), at, error]
     });
     section(
         &["action", "status", "when", "last error"],

@@ -268,7 +268,7 @@ fn shown(value: &AMQPValue) -> Value {
 }
 
 /// A message in the dead queue, as operators see it.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DeadLetter {
     /// The handle by which it can be named: the same as long as it is there.
     pub letter: String,

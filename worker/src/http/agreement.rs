@@ -2,19 +2,9 @@
 
 use axum::{Json, extract::State};
 use glyph_workflow_engine::ids::{StepId, WorkflowId};
-use schemars::JsonSchema;
-use serde::Serialize;
 
 use super::{Api, Problem, request::Parameters};
-use crate::{
-    operations::agreement::{AgreementFilter, agreement},
-    projections::agreement::AgreementCourse,
-};
-
-#[derive(Serialize, JsonSchema)]
-pub(super) struct AgreementList {
-    agreement: Vec<AgreementCourse>,
-}
+use crate::operations::agreement::{AgreementFilter, AgreementList, agreement};
 
 pub(super) async fn list(
     State(api): State<Api>,

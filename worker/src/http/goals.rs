@@ -8,7 +8,6 @@ use glyph_workflow_engine::{
     store::RecordedOutcome,
 };
 use schemars::JsonSchema;
-use serde::Serialize;
 
 use super::{
     Api, Problem,
@@ -17,7 +16,7 @@ use super::{
     request::{CommandHeaders, Limited, Parameters, Path},
 };
 use crate::{
-    operations::goals::{GoalDocument, check_completion, refusal_code},
+    operations::goals::{GoalDocument, GoalList, check_completion, refusal_code},
     wire::{CompletionRequest, read_completion},
 };
 
@@ -36,12 +35,6 @@ pub(super) struct CompletionResult {
     completed: bool,
     /// When it was recorded.
     completed_at: DateTime<Utc>,
-}
-
-/// All goals.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct GoalList {
-    goals: Vec<GoalDocument>,
 }
 
 pub(super) async fn list(

@@ -1,9 +1,9 @@
 //! Bulk work that operators have asked for.
 
 use axum::{Json, extract::State, http::StatusCode};
-use glyph_workflow_engine::store::{JobItemState, JobRow};
+use glyph_workflow_engine::store::JobRow;
 use schemars::{JsonSchema, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::{
@@ -12,12 +12,13 @@ use super::{
     operation::Operation,
     request::{Parameters, Path, path_uuid, read_json},
 };
-use crate::jobs::{JobKind, JobSettings, JobSpec, Selection};
+use crate::{
+    jobs::{JobKind, JobSettings, JobSpec, Selection},
+    operations::jobs::{JobDocument, JobList, StartedJob},
+};
 
 /// Jobs that are listed.
-const LISTED_MAX: u32 = 100;
-/// Failed items that are shown of a job.
-const FAILED_SHOWN: u32 = 100;
+const LISTED_MAX: u32 = 1_000;
 /// The share of failures beyond which a replay stops, if nothing is said.
 const STOP_AT: f64 = 0.01;
 
@@ -119,37 +120,6 @@ impl Chosen {
     }
 }
 
-/// A job that goes on by itself.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct StartedJob {
-    /// Its id.
-    pub(super) job: Uuid,
-}
-
-#[derive(Serialize, JsonSchema)]
-struct JobList {
-    jobs: Vec<JobRow>,
-}
-
-/// A job with what failed of it.
-#[derive(Serialize, JsonSchema)]
-struct JobDocument {
-    #[serde(flatten)]
-    job: JobRow,
-    /// The first items that failed.
-    failed: Vec<FailedItem>,
-}
-
-#[derive(Serialize, JsonSchema)]
-struct FailedItem {
-    /// The number of the item.
-    item: i64,
-    /// The task that it is about, where it has one.
-    task_id: Option<String>,
-    /// Why it failed.
-    detail: Option<String>,
-}
-
 async fn list(
     State(api): State<Api>,
     mut parameters: Parameters,
@@ -179,18 +149,7 @@ async fn show(
 ) -> Result<Json<JobDocument>, Problem> {
     parameters.finish()?;
     let job = named(&api, &job).await?;
-    let failed = api
-        .store
-        .job_items(job.id, JobItemState::Failed, 0, FAILED_SHOWN);
-    let failed = failed.await?.into_iter().map(|item| FailedItem {
-        item: item.ordinal,
-        task_id: item.order_key,
-        detail: item.detail,
-    });
-    Ok(Json(JobDocument {
-        failed: failed.collect(),
-        job,
-    }))
+    Ok(Json(JobDocument::of(job, &*api.store).await?))
 }
 
 async fn stop(

@@ -22,9 +22,9 @@ use super::{
     request::{Parameters, page_limit},
 };
 use crate::{
-    labels::{Label, LabelFilter, LabelLines, LabelReader, LinesFormat, StepCalibration},
+    labels::{Label, LabelFilter, LabelLines, LabelReader, LinesFormat},
     operations::labels::{
-        Extent, LabelsError, LookReport, SuspectList, label_reader, look, suspects,
+        CalibrationList, Extent, LabelsError, LookReport, SuspectList, label_reader, look, suspects,
     },
     projections::labels::calibrations,
     telemetry,
@@ -138,12 +138,6 @@ pub(super) struct LabelList {
     labels: Vec<Label>,
     /// The task after which the next page starts; null on the last page.
     next_after: Option<TaskId>,
-}
-
-/// Calibration of all steps with gold tasks.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct CalibrationList {
-    calibration: Vec<StepCalibration>,
 }
 
 pub(super) async fn list(

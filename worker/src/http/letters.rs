@@ -10,7 +10,7 @@ use tokio::sync::MutexGuard;
 use super::{
     Api, Problem,
     auth::Caller,
-    jobs::{Chosen, StartedJob},
+    jobs::Chosen,
     operation::Operation,
     rejected::Dropped,
     request::{Limited, Parameters, Path, page_limit, read_json},
@@ -18,6 +18,7 @@ use super::{
 use crate::{
     dead_letters::{DeadLetter, DeadLetters, Letter, Visit},
     jobs::JobKind,
+    operations::jobs::StartedJob,
 };
 
 /// The operations on dead letters.

@@ -20,11 +20,14 @@ use super::{
     Api, Problem,
     auth::Caller,
     commands::submit_command,
-    jobs::{Chosen, StartedJob},
+    jobs::Chosen,
     operation::Operation,
     request::{Limited, Parameters, Path, page_limit, path_uuid, read_json},
 };
-use crate::jobs::{JobKind, command_of, first_replay};
+use crate::{
+    jobs::{JobKind, command_of, first_replay},
+    operations::jobs::StartedJob,
+};
 
 /// The operations on rejected commands.
 pub(super) fn operations() -> Vec<Operation> {

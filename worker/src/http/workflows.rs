@@ -14,7 +14,6 @@ use glyph_workflow_engine::{
     store::{RecordedOutcome, WorkflowPause},
 };
 use schemars::JsonSchema;
-use serde::Serialize;
 use serde_json::Value;
 
 use super::{
@@ -28,17 +27,14 @@ use crate::{
     operations::{
         answers::AnswersDocument,
         secrets::hide,
-        workflows::{ListedWorkflow, WorkflowDiff, WorkflowDocument, file_of, resolve_one},
+        workflows::{
+            FlowDocument, ListedWorkflow, WorkflowDiff, WorkflowDocument, WorkflowList, file_of,
+            resolve_one,
+        },
     },
-    projections::flow::{Flow, flow_of},
+    projections::flow::flow_of,
     wire::{OperatorRequest, PauseVerb, read_operator_command},
 };
-
-/// Stored revisions.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct WorkflowList {
-    workflows: Vec<ListedWorkflow>,
-}
 
 pub(super) async fn list(
     State(api): State<Api>,
@@ -165,14 +161,6 @@ pub(super) async fn restore(
     body: Limited,
 ) -> Response {
     operator_command(api, &caller, PauseVerb::Restore, id, headers, body).await
-}
-
-/// How many tasks of a workflow went which way.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct FlowDocument {
-    workflow: WorkflowId,
-    /// The ways, by the step left and what was entered.
-    flow: Vec<Flow>,
 }
 
 pub(super) async fn flow(

@@ -35,7 +35,7 @@ impl CalibrationCounts {
 }
 
 /// What answers are compared with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CalibratedAgainst {
     /// The known answers of gold tasks.
@@ -46,7 +46,7 @@ pub enum CalibratedAgainst {
 }
 
 /// How often the answers of a step are right.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepCalibration {
     /// The workflow.
     pub workflow: WorkflowId,
@@ -68,7 +68,7 @@ pub struct StepCalibration {
 }
 
 /// The answers with a stated probability in one tenth.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CalibrationBin {
     /// Lower end of the stated probability.
     pub from: f64,

@@ -35,6 +35,14 @@ impl LinesFormat {
         }
     }
 
+    /// The name that [`from_name`](Self::from_name) reads.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+        }
+    }
+
     /// Its media type.
     pub fn media_type(self) -> &'static str {
         match self {

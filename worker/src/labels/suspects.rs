@@ -9,13 +9,13 @@ use glyph_workflow_engine::{
     state::SoftLabels,
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::label::{KnownNow, Label};
 
 /// An answer that may be wrong.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Suspect {
     /// The task.
     pub task_id: TaskId,

@@ -4,6 +4,8 @@ use glyph_workflow_engine::{
     ids::{StepId, WorkflowId},
     store::{EventStoreError, Store},
 };
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::projections::agreement::{AgreementCourse, courses};
@@ -18,6 +20,13 @@ pub struct AgreementFilter {
     /// Only questions with this answer, and of their classes only it: a text by itself, anything else
     /// as JSON.
     pub class: Option<String>,
+}
+
+/// The agreement of annotators.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AgreementList {
+    /// By workflow, step and field.
+    pub agreement: Vec<AgreementCourse>,
 }
 
 /// The agreement that a filter leaves, by workflow, step and field.

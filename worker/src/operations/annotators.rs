@@ -14,7 +14,7 @@ use glyph_workflow_engine::{
     store::{EventStore, EventStoreError, Store},
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
@@ -29,7 +29,7 @@ pub const HALF_LIFE: u32 = 100;
 const TASKS_AT_ONCE: usize = 100;
 
 /// Annotators, and where a workflow is named, what the models of its questions know of them.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AnnotatorList {
     /// The newest answers to gold tasks, and pauses, by workflow.
     pub annotators: Vec<AnnotatorReliability>,
@@ -39,7 +39,7 @@ pub struct AnnotatorList {
     pub accuracies: Option<Vec<QuestionAccuracy>>,
     /// The groups of annotators that the newest revision names; left out unless a workflow is named
     /// that has any.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: BTreeMap<String, AnnotatorGroup>,
     /// Pairs who agree more than their accuracy explains, by question, the most suspicious first;
     /// left out unless a workflow is named.
@@ -48,7 +48,7 @@ pub struct AnnotatorList {
 }
 
 /// What is known about an annotator.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct AnnotatorReport {
     /// The annotator.
     pub user_id: UserId,
@@ -59,7 +59,7 @@ pub struct AnnotatorReport {
 }
 
 /// What is known about an annotator's answers to one question.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct QuestionReport {
     #[serde(flatten)]
     accuracy: QuestionAccuracy,
@@ -78,7 +78,7 @@ pub struct QuestionReport {
 }
 
 /// How far others agree with an annotator about one answer.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClassAgreement {
     /// The answer.
     pub value: Value,
@@ -92,7 +92,7 @@ pub struct ClassAgreement {
 }
 
 /// Somebody with whom an annotator agrees suspiciously.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SuspiciousPartner {
     /// The other person.
     pub user_id: UserId,
@@ -101,7 +101,7 @@ pub struct SuspiciousPartner {
 }
 
 /// Two annotators who agree on one question more than their accuracy explains.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SuspiciousPair {
     /// The workflow.
     pub workflow: WorkflowId,
@@ -116,7 +116,7 @@ pub struct SuspiciousPair {
 }
 
 /// Why two annotators are suspected.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PairEvidence {
     /// Visits that both labelled.
     pub items: u64,
@@ -133,7 +133,7 @@ pub struct PairEvidence {
 
 /// How often an annotator is right of late: a label counts half as much as one `half_life` labels
 /// later.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AccuracyLately {
     /// In labels of the same person.
     pub half_life: u32,
@@ -146,7 +146,7 @@ pub struct AccuracyLately {
 }
 
 /// Where the accuracy of an annotator changed most.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AccuracyChange {
     /// The task of the first label after the change.
     pub task_id: TaskId,
@@ -168,7 +168,7 @@ pub struct AccuracyChange {
 }
 
 /// A group of annotators, and what is known of it now.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupNow {
     /// Its name in the workflow.
     pub name: String,
@@ -177,7 +177,7 @@ pub struct GroupNow {
 }
 
 /// How reliable an annotator is on one question.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct QuestionAccuracy {
     /// The workflow.
     pub workflow: WorkflowId,

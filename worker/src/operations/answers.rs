@@ -12,11 +12,11 @@ use glyph_workflow_engine::{
     ids::{StepId, WorkflowId},
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 /// What each step of a revision asks people for.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AnswersDocument {
     /// The workflow.
     pub workflow: WorkflowId,
@@ -30,7 +30,7 @@ pub struct AnswersDocument {
 }
 
 /// What one step asks people for.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AskedAnswer {
     /// The step's name for people.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,7 +50,7 @@ pub struct AskedAnswer {
 }
 
 /// Which submissions need the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum AnswerNeeded {
     /// All of them.

@@ -9,14 +9,14 @@ use glyph_workflow_engine::{
     store::{AnnotatorPause, EventStore, EventStoreError, RecordedOutcome, Store},
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::{tasks::Budget, workflows::resolve_one};
 
 /// A page of the slots that a person has claimed.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AssignmentList {
     /// The claimed slots, by task.
     pub assignments: Vec<HeldSlot>,
@@ -25,7 +25,7 @@ pub struct AssignmentList {
 }
 
 /// A slot that a person has claimed.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HeldSlot {
     /// The task.
     pub task_id: TaskId,
@@ -50,17 +50,17 @@ pub struct HeldSlot {
 }
 
 /// What was released of a person's slots.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReleasedSlots {
     /// The slots that are free now.
     pub released: Vec<ReleasedSlot>,
     /// The slots that could not be released, with the reason.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub kept: Vec<KeptSlot>,
 }
 
 /// A slot that was released.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ReleasedSlot {
     /// The task.
     pub task_id: TaskId,
@@ -69,7 +69,7 @@ pub struct ReleasedSlot {
 }
 
 /// A slot that could not be released.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct KeptSlot {
     /// The slot.
     #[serde(flatten)]
@@ -213,6 +213,12 @@ impl NothingReason {
             Self::AnnotatorPaused => "annotator_paused",
             Self::MaxConcurrent => "max_concurrent",
         }
+    }
+
+    /// The reason of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::AnnotatorPaused, Self::MaxConcurrent];
+        all.into_iter().find(|reason| reason.as_str() == name)
     }
 }
 

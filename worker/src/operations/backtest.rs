@@ -16,11 +16,11 @@ use glyph_workflow_engine::{
     store::{EventStoreError, LogPage, LogPosition, Store, TaskFilter},
 };
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// What to backtest.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BacktestRequest {
     /// The workflow: its id for the newest revision, `id@revision`, or the UUID of a revision. Its

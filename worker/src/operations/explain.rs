@@ -9,13 +9,13 @@ use glyph_workflow_engine::{
     state::{ParentTask, Pause, PendingCall, StepResult, TaskStatus, Visit, WorkflowPause},
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::waiting::{Known, Waiting, last_comparison, of_pause, waiting};
 
 /// Why a task is where it is.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Explanation {
     /// The task.
     pub task_id: TaskId,
@@ -38,7 +38,7 @@ pub struct Explanation {
     pub waiting: Vec<Waiting>,
     /// Hooks that have not answered yet or were given up. No step waits for a pending hook unless
     /// `waiting` says so.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hooks: Vec<HookStatus>,
     /// The decisions so far in order, each with its basis.
     pub decisions: Vec<StepDecision>,
@@ -50,7 +50,7 @@ pub struct Explanation {
 }
 
 /// A hook that is pending or was given up.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HookStatus {
     /// The step.
     pub step_id: StepId,
@@ -99,7 +99,7 @@ impl HookStatus {
 }
 
 /// How a visit ended.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepDecision {
     /// The step.
     pub step_id: StepId,
@@ -117,7 +117,7 @@ pub struct StepDecision {
 }
 
 /// One transition that fired.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PathEntry {
     /// The step left.
     pub from_step: StepId,

@@ -11,7 +11,7 @@ use glyph_workflow_engine::{
     store::{EventRange, EventStoreError, LogEntry, LoggedMessage, NewMessage, Store},
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 use uuid::Uuid;
 
@@ -42,6 +42,14 @@ impl FeedForm {
             _ => None,
         }
     }
+
+    /// The name that [`from_name`](Self::from_name) reads.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Messages => "messages",
+        }
+    }
 }
 
 /// Which part of the feed is asked for.
@@ -67,7 +75,7 @@ impl FeedFilter {
 }
 
 /// One item of the feed.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FeedItem {
     /// Where it is in the log.
     pub position: String,
@@ -90,13 +98,13 @@ pub struct FeedItem {
 }
 
 /// A page of the feed.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct FeedPage {
     /// In the order of the log.
     pub items: Vec<FeedItem>,
     /// Tasks of this part of the log that are archived: their other events, and the messages of those,
     /// are in the archive alone. Whatever types were asked for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub archived: Vec<ArchivedInFeed>,
     /// The position after which the next page begins. It moves on past items that do not match, and
     /// stays where it was at the end of the log.
@@ -107,7 +115,7 @@ pub struct FeedPage {
 }
 
 /// A task whose history is in an archive.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ArchivedInFeed {
     /// The task.
     pub task_id: TaskId,

@@ -7,7 +7,7 @@ use glyph_workflow_engine::{
     store::{EventStoreError, GoalActionRow, GoalActionStatus, Store},
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     projections::{find_goal, read_goals},
@@ -15,24 +15,31 @@ use crate::{
 };
 
 /// A goal with its actions.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GoalDocument {
     #[serde(flatten)]
     report: GoalReport,
     /// How `current` went in this epoch, oldest first: at most 96 points, the further apart the longer
     /// the goal goes on.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     history: Vec<HistoryPoint>,
     /// What a person has to state to complete it; absent if no person can, or it is reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     by_hand: Option<ByHand>,
     /// The actions that run when the goal is reached.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     actions: Vec<ActionDocument>,
 }
 
+/// All goals.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct GoalList {
+    /// The goals, by workflow and id.
+    pub goals: Vec<GoalDocument>,
+}
+
 /// What a person has to state to complete a goal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ByHand {
     /// The person has one of these roles; anybody if empty.
     pub roles: Vec<String>,
@@ -43,7 +50,7 @@ pub struct ByHand {
 }
 
 /// What a goal had come to at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryPoint {
     /// The time.
     pub at: DateTime<Utc>,
@@ -52,14 +59,14 @@ pub struct HistoryPoint {
 }
 
 /// An action of a goal.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ActionDocument {
     /// The action.
     pub action: String,
     /// `pending` until the goal is reached, then `waiting`, `done` or `failed`.
-    pub status: &'static str,
+    pub status: String,
     /// Failed attempts so far.
-    #[serde(skip_serializing_if = "is_zero")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub attempts: u32,
     /// Why the last one failed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,7 +127,7 @@ impl GoalDocument {
             match actions.iter().find(|row| row.action.id == id) {
                 Some(row) => ActionDocument {
                     action: row.action.action.clone(),
-                    status: row.status.as_str(),
+                    status: row.status.as_str().to_owned(),
                     attempts: row.attempts,
                     last_error: row.last_error.clone(),
                     changed_at: Some(row.changed_at),
@@ -130,8 +137,8 @@ impl GoalDocument {
                 None => ActionDocument {
                     action: action.as_str().to_owned(),
                     status: match goal.completed_at {
-                        Some(_) => GoalActionStatus::Done.as_str(),
-                        None => "pending",
+                        Some(_) => GoalActionStatus::Done.as_str().to_owned(),
+                        None => "pending".to_owned(),
                     },
                     attempts: 0,
                     last_error: None,

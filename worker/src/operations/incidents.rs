@@ -10,10 +10,10 @@ use glyph_workflow_engine::{
     store::{EventStore, EventStoreError, Store, TaskFilter, TaskPage},
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Open incidents of some tasks.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct IncidentList {
     /// The incidents by code.
     pub groups: Vec<IncidentGroup>,
@@ -22,7 +22,7 @@ pub struct IncidentList {
 }
 
 /// Open incidents with one code.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct IncidentGroup {
     /// The code.
     pub code: IncidentCode,
@@ -31,7 +31,7 @@ pub struct IncidentGroup {
 }
 
 /// An open incident of a task.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OpenIncident {
     /// The task.
     pub task_id: TaskId,

@@ -10,11 +10,12 @@ use glyph_workflow_engine::{
     store::Store,
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     labels::{
-        LabelFilter, LabelPage, LabelReader, Suspect, Suspects, newest_revision, revisions_of,
+        LabelFilter, LabelPage, LabelReader, StepCalibration, Suspect, Suspects, newest_revision,
+        revisions_of,
     },
     wire::CloudEventMessages,
 };
@@ -40,7 +41,7 @@ pub struct Extent {
 }
 
 /// The answers that are most likely wrong.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct SuspectList {
     /// The likely errors first.
     pub suspects: Vec<Suspect>,
@@ -51,8 +52,25 @@ pub struct SuspectList {
     pub next_after: Option<TaskId>,
 }
 
+impl SuspectList {
+    /// The list of these and of what comes after them.
+    pub fn and(mut self, after: Self, limit: u32) -> Self {
+        self.suspects.extend(after.suspects);
+        let most_likely = |one: &Suspect, other: &Suspect| {
+            other.error_probability.total_cmp(&one.error_probability)
+        };
+        self.suspects.sort_by(most_likely);
+        self.suspects.truncate(limit as usize);
+        Self {
+            suspects: self.suspects,
+            tasks: self.tasks + after.tasks,
+            next_after: after.next_after,
+        }
+    }
+}
+
 /// What a look back found.
-#[derive(Debug, Serialize, JsonSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct LookReport {
     /// Completed tasks that were looked at.
     pub tasks: u64,
@@ -62,6 +80,25 @@ pub struct LookReport {
     pub revised: u64,
     /// Null if all tasks were looked at. Otherwise the time was up: go on after this task.
     pub next_after: Option<TaskId>,
+}
+
+impl LookReport {
+    /// The report of this and of what comes after it.
+    pub fn and(&self, after: &Self) -> Self {
+        Self {
+            tasks: self.tasks + after.tasks,
+            answers: self.answers + after.answers,
+            revised: self.revised + after.revised,
+            next_after: after.next_after,
+        }
+    }
+}
+
+/// How often answers of a stated probability are right.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct CalibrationList {
+    /// The steps with gold or audited tasks.
+    pub calibration: Vec<StepCalibration>,
 }
 
 /// A reader of the labels of a workflow that exists.

@@ -20,7 +20,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 /// Which tasks of a workflow move, and where to.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MigrationRequest {
     /// The target revision: `id`, `id@revision` or a revision UUID.
@@ -56,7 +56,7 @@ pub struct MigrationRequest {
 pub const MIGRATION_PAGE_MAX: u32 = 200;
 
 /// What happened, or would happen, to the tasks of one page.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct MigrationPage {
     /// The id of the migration; repeating a migration under its id moves no task twice.
     pub migration_id: CommandId,
@@ -76,7 +76,7 @@ pub struct MigrationPage {
 }
 
 /// What happened, or would happen, to one task.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TaskMigration {
     /// The task.
     pub task_id: TaskId,
@@ -94,7 +94,7 @@ pub struct TaskMigration {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stands_at: Option<Vec<StepId>>,
     /// In a dry run: what would follow at once, such as `step_completed annotate`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub then: Vec<String>,
     /// The result of the command, where it was applied.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,7 +102,7 @@ pub struct TaskMigration {
 }
 
 /// What happened to one task, or would happen in a dry run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MigrationOutcome {
     /// It was moved to the revision.

@@ -15,6 +15,7 @@ pub mod feed;
 pub mod goals;
 pub mod import;
 pub mod incidents;
+pub mod jobs;
 pub mod labels;
 pub mod migration;
 pub mod outbox;

@@ -9,13 +9,13 @@ use glyph_workflow_engine::{
     store::{EventStoreError, FailedOutboxRow, OutboxMessage, SkippedMessage, Store},
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{outbox::rebuild_messages, wire::CloudEventMessages};
 
 /// The messages that wait for the broker, and those of them that it has refused.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OutboxList {
     /// Rows that wait: what one commit said about a task.
     pub pending: i64,
@@ -25,7 +25,7 @@ pub struct OutboxList {
 }
 
 /// A message that the broker has refused. The messages behind it in its row wait with it.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HeldMessage {
     /// Its id; null if its event cannot be read.
     pub message_id: Option<Uuid>,
@@ -44,7 +44,7 @@ pub struct HeldMessage {
 }
 
 /// A message that was given up.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct DroppedMessage {
     /// Its id.
     pub message_id: Uuid,

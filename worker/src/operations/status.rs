@@ -9,7 +9,7 @@ use glyph_workflow_engine::{
     store::{EventStoreError, FailedOutboxRow, StepLoad, Store},
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Messages that the broker has refused and that are listed.
 const REFUSED_MAX: u32 = 20;
@@ -17,14 +17,14 @@ const REFUSED_MAX: u32 = 20;
 const STEPS_MAX: usize = 1_000;
 
 /// What the database says.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Figures {
     /// When it was read.
     pub at: DateTime<Utc>,
     /// The end of the log: whatever was committed changes it.
     pub log_end: String,
     /// Tasks by status.
-    pub tasks: BTreeMap<&'static str, i64>,
+    pub tasks: BTreeMap<String, i64>,
     /// The tasks that have not ended, by workflow, revision and step. A task in two steps is in both.
     pub steps: Vec<StepStatus>,
     /// What waits to be published.
@@ -36,7 +36,7 @@ pub struct Figures {
 }
 
 /// The tasks in a step that have not ended.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepStatus {
     /// The workflow.
     pub workflow: WorkflowId,
@@ -69,7 +69,7 @@ impl From<StepLoad> for StepStatus {
 }
 
 /// What waits to be published.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct OutboxStatus {
     /// Rows that wait: what one commit said about a task.
     pub pending: i64,
@@ -80,7 +80,7 @@ pub struct OutboxStatus {
 }
 
 /// A message that the broker has refused. It is sent again, and holds back its own task only.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RefusedMessage {
     /// The task.
     pub task_id: Option<TaskId>,
@@ -101,7 +101,7 @@ impl From<FailedOutboxRow> for RefusedMessage {
 }
 
 /// Timers that are due.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TimerStatus {
     /// How many.
     pub due: i64,
@@ -127,7 +127,7 @@ pub async fn figures(
         let loads = store.step_loads().await?.into_iter();
         (
             counts
-                .map(|(status, count)| (status.as_str(), count))
+                .map(|(status, count)| (status.as_str().to_owned(), count))
                 .collect(),
             loads.take(STEPS_MAX).map(StepStatus::from).collect(),
         )

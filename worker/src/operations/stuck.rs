@@ -10,7 +10,7 @@ use glyph_workflow_engine::{
     store::{EventStore, EventStoreError, PeopleSeen, StepLoad, Store, TaskFilter},
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
@@ -27,7 +27,7 @@ const NAMED_MAX: usize = 20;
 const PEOPLE_MAX: u32 = 50;
 
 /// Why tasks do not go on.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Stuck {
     /// The groups, those with the most tasks first.
     pub groups: Vec<StuckGroup>,
@@ -39,7 +39,7 @@ pub struct Stuck {
 }
 
 /// Tasks that do not go on for one cause.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StuckGroup {
     /// The cause.
     pub cause: StuckCause,
@@ -67,7 +67,9 @@ pub struct StuckGroup {
 }
 
 /// Why a task does not go on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "snake_case")]
 pub enum StuckCause {
     /// An incident holds a step.
@@ -83,7 +85,7 @@ pub enum StuckCause {
 }
 
 /// How many slots a person holds.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HeldByPerson {
     /// The person.
     pub user_id: UserId,

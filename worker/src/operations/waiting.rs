@@ -15,11 +15,11 @@ use glyph_workflow_engine::{
     store::{PeopleSeen, UnconfirmedMessage},
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 /// A step that waits.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Waiting {
     /// The step.
     pub step_id: StepId,
@@ -43,7 +43,7 @@ pub struct Waiting {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub closes_at: Option<DateTime<Utc>>,
     /// Roles and skills that the step asks for and that nobody has shown in the workflow yet.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nobody_has: Vec<String>,
     /// The task that runs its sub-workflow.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,7 +63,7 @@ pub struct Waiting {
 }
 
 /// A claimed slot.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Claim {
     /// The user.
     pub user_id: UserId,
@@ -72,7 +72,7 @@ pub struct Claim {
 }
 
 /// The state of a child task.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ChildStatus {
     /// The child.
     pub task_id: TaskId,
@@ -128,7 +128,7 @@ impl ChildStatus {
 }
 
 /// How far the message of a job has come.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct JobStatus {
     /// The message.
     pub message_id: Uuid,

@@ -8,11 +8,13 @@ use glyph_workflow_engine::{
     store::{StorageError, Store, WorkflowPause, WorkflowRow},
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::projections::flow::Flow;
+
 /// A stored revision with its content.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkflowDocument {
     /// The revision's UUID.
     pub id: RevisionId,
@@ -55,6 +57,13 @@ impl WorkflowDocument {
             paused,
             ..config.into()
         })
+    }
+
+    /// The same, as it was before it was sent: a configuration does not say which revision it is.
+    pub fn with_revision(mut self) -> Self {
+        self.config.revision_id = self.id;
+        self.config.revision = self.revision;
+        self
     }
 
     /// Validates a file and stores it as a new revision, unless its content equals the newest, and
@@ -100,7 +109,7 @@ pub fn file_of(config: &WorkflowConfig) -> Value {
 }
 
 /// How two revisions differ.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct WorkflowDiff {
     /// The one, as `id@revision`; the id alone if it is not stored.
     pub from: String,
@@ -111,7 +120,7 @@ pub struct WorkflowDiff {
 }
 
 /// A value that differs. It is absent on the side that does not have it.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// The path, as `workflow.steps[annotate].completion.count`: items with an id are named by it, and
     /// transitions by the steps that they join.
@@ -252,8 +261,24 @@ fn name_of(item: &Value) -> Option<String> {
     text("id").map(str::to_owned).or_else(joins)
 }
 
+/// Stored revisions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkflowList {
+    /// By id, newest first.
+    pub workflows: Vec<ListedWorkflow>,
+}
+
+/// How many tasks of a workflow went which way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct FlowDocument {
+    /// The workflow.
+    pub workflow: WorkflowId,
+    /// The ways, by the step left and what was entered.
+    pub flow: Vec<Flow>,
+}
+
 /// A revision with the pause of its workflow.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ListedWorkflow {
     #[serde(flatten)]
     row: WorkflowRow,

@@ -107,7 +107,7 @@ impl PastAgreement {
 }
 
 /// Agreement at an earlier time.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AgreementPoint {
     /// The time.
     pub at: DateTime<Utc>,
@@ -116,12 +116,12 @@ pub struct AgreementPoint {
     /// Krippendorff's alpha over them.
     pub alpha: Option<f64>,
     /// Agreement on the answers that were most frequent then.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<ClassPoint>,
 }
 
 /// Agreement on one answer at an earlier time.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ClassPoint {
     /// The answer.
     pub value: Value,
@@ -130,13 +130,13 @@ pub struct ClassPoint {
 }
 
 /// Agreement of a question, and how it went.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AgreementCourse {
     /// Now.
     #[serde(flatten)]
     pub now: AgreementProgress,
     /// Earlier, oldest first: at most 96 points, the further apart the longer it goes on.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<AgreementPoint>,
 }
 

@@ -58,7 +58,7 @@ struct Counts {
 }
 
 /// How many tasks went from a step to another one, or to an end.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Flow {
     /// The step left.
     pub from: String,

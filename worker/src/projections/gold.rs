@@ -320,7 +320,7 @@ fn resumed(
 }
 
 /// The reliability of an annotator in a workflow.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AnnotatorReliability {
     /// The workflow.
     pub workflow: WorkflowId,

@@ -10,10 +10,10 @@ use glyph_workflow_engine::{
     ids::{Slug, StepId, WorkflowId},
 };
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The progress of a goal, with its forecast and alerts.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GoalReport {
     /// The workflow.
     pub workflow: WorkflowId,
@@ -54,7 +54,7 @@ pub struct GoalReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<DateTime<Utc>>,
     /// Contributions by step: accepted annotations, or completed visits if the goal counts tasks.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub steps: BTreeMap<StepId, u64>,
     /// The interval of `current`, at the goal's `confidence`; only for goals that measure quality.
     /// The goal is reached when its lower end is at the target.
@@ -73,17 +73,17 @@ pub struct GoalReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holds_since: Option<DateTime<Utc>>,
     /// The progress of each goal that it depends on.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parts: BTreeMap<Slug, f64>,
     /// When it will be reached, and the basis of that forecast.
     pub forecast: Forecast,
     /// Alerts that were raised in this epoch.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alerts: Vec<RaisedAlert>,
 }
 
 /// An alert that was raised.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct RaisedAlert {
     /// The alert: `progress/0.5`, `below`, `above`, `late` or `missed`.
     pub alert: String,
@@ -96,7 +96,7 @@ pub struct RaisedAlert {
 }
 
 /// An alert of a goal, with the goal's progress.
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AlertReport {
     /// The alert: `progress/0.5`, `below`, `above`, `late` or `missed`.
     pub alert: String,

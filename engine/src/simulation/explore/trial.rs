@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// What came of the tasks.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct CrowdReport {
     /// Tasks played: fewer than were asked for if the time was up.
     pub tasks: u32,
@@ -65,7 +65,7 @@ pub struct CrowdReport {
 }
 
 /// Tasks that ended alike.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CrowdEnd {
     /// The status.
     pub status: TaskStatus,
@@ -85,7 +85,7 @@ pub struct CrowdEnd {
 }
 
 /// What a step had to do.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CrowdStep {
     /// The step.
     pub step_id: String,
@@ -102,7 +102,7 @@ pub struct CrowdStep {
 }
 
 /// A way that tasks went.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub struct CrowdEdge {
     /// The step left.
     pub from: String,

@@ -13,6 +13,8 @@ use crate::wire::{CommandRequest, read_request};
 /// A command of an import, ready to be sent.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImportedCommand {
+    /// The task.
+    pub task_id: TaskId,
     /// `start` or `submission`.
     pub command_type: &'static str,
     /// Derived from the task and the content.
@@ -56,6 +58,7 @@ pub(super) fn command(
         return Err(sized(&reason, &body));
     }
     Ok(ImportedCommand {
+        task_id,
         command_type,
         command_id,
         body,
