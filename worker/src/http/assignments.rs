@@ -21,7 +21,7 @@ use super::{
     Api, NotTaken, Problem, REQUEST_TIMEOUT,
     auth::Caller,
     commands::{Person, name_person, with_key},
-    request::{CommandHeaders, IGNORED, Limited, Parameters},
+    request::{CommandHeaders, IGNORED, Limited, Parameters, REASON},
 };
 use crate::{
     operations::assignments::{
@@ -64,9 +64,6 @@ pub(super) async fn next(
     })
     .await
 }
-
-/// The header that says why nothing is offered, if more is known than "no open slot".
-const REASON: &str = "x-glyph-reason";
 
 /// A claimed slot.
 #[derive(Serialize, JsonSchema)]

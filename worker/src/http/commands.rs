@@ -4,13 +4,13 @@ use axum::{
     Json,
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Request, State},
-    http::{HeaderValue, StatusCode},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use glyph_workflow_engine::{
-    command::{ClaimRequest, Command, CommandEnvelope, Outcome, ProcessResult, Sender},
+    command::{ClaimRequest, Command, CommandEnvelope, ProcessResult, Sender},
     ids::{CommandId, StepId, TaskId, UserId, WorkflowSelector},
-    store::{AnnotatorPause, RecordedOutcome},
+    store::AnnotatorPause,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -21,10 +21,11 @@ use super::{
     Api, Problem, REQUEST_TIMEOUT,
     auth::Caller,
     error::bad_value,
-    request::{CommandHeaders, IDEMPOTENCY_KEY, IGNORED, Limited, TaskPath},
+    request::{CommandHeaders, IDEMPOTENCY_KEY, IGNORED, Limited, OUTCOME, TaskPath, asks_outcome},
     tasks::state_response,
 };
 use crate::{
+    operations::outcome::CommandOutcome,
     settings::TokenHolder,
     wire::{CommandRequest, read_request_with},
 };
@@ -34,6 +35,8 @@ pub(super) struct TaskRequest {
     pub(super) task: TaskId,
     pub(super) caller: Caller,
     pub(super) headers: CommandHeaders,
+    /// Whether the answer is to be the outcome, whatever the operation else answers.
+    pub(super) asks_outcome: bool,
     body: Bytes,
 }
 
@@ -45,12 +48,14 @@ impl FromRequest<Api> for TaskRequest {
         let TaskPath(task) = TaskPath::from_request_parts(&mut parts, api).await?;
         let caller = Caller::from_request_parts(&mut parts, api).await?;
         let headers = CommandHeaders::from_request_parts(&mut parts, api).await?;
+        let asks_outcome = asks_outcome(&parts.headers);
         let request = Request::from_parts(parts, body);
         let Limited(body) = Limited::from_request(request, api).await?;
         Ok(Self {
             task,
             caller,
             headers,
+            asks_outcome,
             body,
         })
     }
@@ -107,9 +112,7 @@ pub(super) enum Person {
 /// Starts the task and returns 201 with its state.
 pub(super) async fn start(State(api): State<Api>, request: TaskRequest) -> Response {
     let task = request.task.0;
-    let key = request.headers.command_id;
-    with_key(key, async {
-        let result = run(&api, "start", Person::Unnamed, request).await?;
+    let state = async |result: Value| {
         let state = api.orchestrator.get_task_state(task).await?;
         let mut response = state_response(StatusCode::CREATED, state.snapshot());
         // The state has no room for what was ignored.
@@ -120,18 +123,14 @@ pub(super) async fn start(State(api): State<Api>, request: TaskRequest) -> Respo
             response.headers_mut().insert(IGNORED, paths);
         }
         Ok(response)
-    })
-    .await
+    };
+    answered(&api, "start", Person::Unnamed, request, state).await
 }
 
 /// Ends a step and returns where the task goes next.
 pub(super) async fn advance(State(api): State<Api>, request: TaskRequest) -> Response {
-    let key = request.headers.command_id;
-    with_key(key, async {
-        let result = run(&api, "advance", Person::Unnamed, request).await?;
-        next_step(result).map(Json)
-    })
-    .await
+    let next = async |result| next_step(result).map(Json);
+    answered(&api, "advance", Person::Unnamed, request, next).await
 }
 
 pub(super) async fn submit(State(api): State<Api>, request: TaskRequest) -> Response {
@@ -173,11 +172,33 @@ async fn change(
     person: Person,
     request: TaskRequest,
 ) -> Response {
-    let key = request.headers.command_id;
+    let result = async |result: Value| Ok(Json(result));
+    answered(api, command_type, person, request, result).await
+}
+
+/// Executes a command and returns what `answer` makes of its result, or its outcome if that is asked
+/// for.
+async fn answered<T: IntoResponse>(
+    api: &Api,
+    command_type: &'static str,
+    person: Person,
+    request: TaskRequest,
+    answer: impl AsyncFnOnce(Value) -> Result<T, Problem>,
+) -> Response {
+    let (key, asks_outcome) = (request.headers.command_id, request.asks_outcome);
     with_key(key, async {
-        run(api, command_type, person, request).await.map(Json)
+        let outcome = run(api, command_type, person, request).await?;
+        if asks_outcome {
+            return Ok(outcome_response(&outcome));
+        }
+        Ok(answer(result_of(outcome)?).await?.into_response())
     })
     .await
+}
+
+/// The outcome of a command as an answer: a rejection is one as well.
+pub(super) fn outcome_response(outcome: &CommandOutcome) -> Response {
+    ([(header::CONTENT_TYPE, OUTCOME)], Json(outcome)).into_response()
 }
 
 /// Returns the result of `work` with the key of the command, in every response: a caller that sent
@@ -193,13 +214,13 @@ pub(super) async fn with_key<T: IntoResponse>(
     response
 }
 
-/// Executes the command of a request and returns the result stored in the inbox.
+/// Executes the command of a request and returns its outcome, as far as the caller may know it.
 async fn run(
     api: &Api,
     command_type: &'static str,
     person: Person,
     request: TaskRequest,
-) -> Result<Value, Problem> {
+) -> Result<CommandOutcome, Problem> {
     let caller = request.caller.clone();
     let mut of_token = Vec::new();
     let (command, mut ignored) = request.read(command_type, |fields| {
@@ -208,13 +229,16 @@ async fn run(
     })?;
     ignored.extend(of_token.into_iter().map(str::to_owned));
     let Some(user) = caller.annotator() else {
-        let mut result = submit_command(api, command).await?;
-        tell_ignored(&mut result, ignored);
-        return Ok(result);
+        let mut outcome = submit_command(api, command).await?;
+        tell_ignored(outcome.result.as_mut(), ignored);
+        return Ok(outcome);
     };
     let step = command.command.step_id().map(str::to_owned);
     check_own_command(api, user, &caller.holder, &command.command).await?;
-    submit_command(api, command).await?;
+    let mut outcome = submit_command(api, command).await?;
+    if outcome.result.is_none() {
+        return Ok(outcome);
+    }
     let step = match step {
         Some(step) => step,
         None => last_own_step(api, request.task, user).await?,
@@ -225,8 +249,9 @@ async fn run(
         "step_id": step,
         "reason": "recorded; how the task goes on is not shown to annotators",
     });
-    tell_ignored(&mut result, ignored);
-    Ok(result)
+    tell_ignored(Some(&mut result), ignored);
+    outcome.result = Some(result);
+    Ok(outcome)
 }
 
 /// What of the body was ignored, out of a result.
@@ -237,14 +262,19 @@ fn ignored_of(result: &Value) -> Vec<String> {
 }
 
 /// Adds to a result what of the body was ignored.
-pub(super) fn tell_ignored(result: &mut Value, ignored: Vec<String>) {
-    if let Some(fields) = result.as_object_mut().filter(|_| !ignored.is_empty()) {
+pub(super) fn tell_ignored(result: Option<&mut Value>, ignored: Vec<String>) {
+    let fields = result.and_then(Value::as_object_mut);
+    if let Some(fields) = fields.filter(|_| !ignored.is_empty()) {
         fields.insert("ignored".to_owned(), ignored.into());
     }
 }
 
-/// Executes a command and returns the result stored in the inbox.
-pub(super) async fn submit_command(api: &Api, command: CommandEnvelope) -> Result<Value, Problem> {
+/// Executes a command to a task and returns its outcome.
+pub(super) async fn submit_command(
+    api: &Api,
+    command: CommandEnvelope,
+) -> Result<CommandOutcome, Problem> {
+    let (task_id, command_id) = (command.command.task_id(), command.command_id);
     // Spawned: a caller that disconnects must not leave a command half executed.
     let commands = api.commands.clone();
     let submitted = tokio::spawn(async move { commands.submit(command).await });
@@ -253,23 +283,13 @@ pub(super) async fn submit_command(api: &Api, command: CommandEnvelope) -> Resul
         .map_err(|_| Problem::timeout())?
         .map_err(|_| Problem::internal())?
         .map_err(|not_taken| Problem::unavailable(not_taken.reason))?;
-    recorded(outcome)
+    Ok(CommandOutcome::of(task_id, command_id, outcome)?)
 }
 
-/// The result that the inbox stores for an outcome: the same for the first and every later copy.
-fn recorded(outcome: Outcome) -> Result<Value, Problem> {
-    match outcome {
-        Outcome::Applied(result) => Ok(serde_json::to_value(result).unwrap_or_default()),
-        Outcome::Duplicate(RecordedOutcome::Applied { result }) => Ok(result),
-        Outcome::Duplicate(RecordedOutcome::Rejected { reason, detail }) => {
-            Err(Problem::rejected(reason, detail))
-        }
-        Outcome::Rejected(rejection) => {
-            Err(Problem::rejected(rejection.code.as_str(), rejection.detail))
-        }
-        Outcome::Undecided(undecided) => Err(undecided.into()),
-        Outcome::Dead(dead) => Err(dead.into()),
-    }
+/// The result that the inbox stores: the same for the first and every later copy of a command.
+pub(super) fn result_of(outcome: CommandOutcome) -> Result<Value, Problem> {
+    let result = outcome.into_result();
+    result.map_err(|(code, detail)| Problem::rejected(code, detail))
 }
 
 /// Completes a body by what the token says of its user. A body that names another user than an

@@ -16,7 +16,10 @@ use serde_json::Value;
 use super::{
     Api, NotTaken, Problem, REQUEST_TIMEOUT,
     auth::Caller,
-    commands::{TaskRequest, WorkResult, submit_command, tell_ignored, with_key},
+    commands::{
+        TaskRequest, WorkResult, outcome_response, result_of, submit_command, tell_ignored,
+        with_key,
+    },
     request::{CommandHeaders, Limited, Path, read_json},
 };
 use crate::operations::migration::{MigrationPage, MigrationRequest, TaskMigration, dry_run_id};
@@ -56,9 +59,13 @@ pub(super) async fn migrate_one(State(api): State<Api>, request: TaskRequest) ->
         Ok(if dry_run {
             Json(previewed(&api, request.task, command).await?).into_response()
         } else {
-            let mut result = submit_command(&api, command).await?;
-            tell_ignored(&mut result, ignored);
-            Json(result).into_response()
+            let mut outcome = submit_command(&api, command).await?;
+            tell_ignored(outcome.result.as_mut(), ignored);
+            if request.asks_outcome {
+                outcome_response(&outcome)
+            } else {
+                Json(result_of(outcome)?).into_response()
+            }
         })
     })
     .await

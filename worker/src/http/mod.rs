@@ -43,4 +43,5 @@ mod workflows;
 pub use api::{Api, BrokerSlot, CommandSink, NotTaken, REQUEST_TIMEOUT};
 pub use error::Problem;
 pub use health::{Health, PartState, Readiness};
+pub use request::{OUTCOME, REASON};
 pub use router::{openapi_document, operation_names, operations_router, router};

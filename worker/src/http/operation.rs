@@ -15,7 +15,9 @@ use super::{
     Api,
     access::Access,
     auth::{Gate, admit},
+    request::OUTCOME,
 };
+use crate::operations::outcome::CommandOutcome;
 
 /// Refusals of every operation that needs a role.
 const REFUSALS: [u16; 2] = [401, 403];
@@ -244,6 +246,20 @@ impl Operation {
         self.answers.push(Answer {
             status,
             description,
+            content: Some(content),
+        });
+        self
+    }
+
+    /// Is a command to a task, whose outcome it returns to callers that accept that type first.
+    pub(super) fn answers_outcome(mut self) -> Self {
+        let content = Content {
+            media_type: OUTCOME,
+            schema: |generator| generator.subschema_for::<CommandOutcome>(),
+        };
+        self.answers.push(Answer {
+            status: 200,
+            description: "What became of the command, a rejection included",
             content: Some(content),
         });
         self

@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::State,
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use glyph_workflow_engine::{
@@ -19,10 +19,10 @@ use uuid::Uuid;
 use super::{
     Api, Problem,
     auth::Caller,
-    commands::submit_command,
+    commands::{outcome_response, result_of, submit_command},
     jobs::Chosen,
     operation::Operation,
-    request::{Limited, Parameters, Path, page_limit, path_uuid, read_json},
+    request::{Limited, Parameters, Path, asks_outcome, page_limit, path_uuid, read_json},
 };
 use crate::{
     jobs::{JobKind, command_of, first_replay},
@@ -60,6 +60,7 @@ pub(super) fn operations() -> Vec<Operation> {
             .summary("Run one rejected command again, with a changed payload if there is one")
             .reads::<Edited>("The payload")
             .answers::<Replayed>(200, "It was applied")
+            .answers_outcome()
             .problems(&[404, 409, 422]),
     ]
 }
@@ -157,6 +158,7 @@ async fn edit(
     State(api): State<Api>,
     caller: Caller,
     Path(id): Path<String>,
+    headers: HeaderMap,
     Limited(body): Limited,
 ) -> Result<Response, Problem> {
     let id = command_id(&id)?;
@@ -171,7 +173,11 @@ async fn edit(
         .map_err(|why| Problem::rejected(why.code(), why.to_string()))?;
     let mut command = command_of(&payload, replay)?;
     command.sender = caller.sender();
-    let result = submit_command(&api, command).await?;
+    let outcome = submit_command(&api, command).await?;
+    if asks_outcome(&headers) {
+        return Ok(outcome_response(&outcome));
+    }
+    let result = result_of(outcome)?;
     let replayed = Replayed {
         command_id: replay,
         result,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{self, FromRequest, FromRequestParts, Query, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
 };
 use futures::StreamExt;
 use glyph_workflow_engine::{
@@ -23,6 +23,10 @@ use super::{Problem, auth::Caller, error::bad_parameter};
 pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// The header that names the paths of the body that were ignored, where the answer has no room.
 pub(super) const IGNORED: &str = "x-glyph-ignored";
+/// The header that says why no slot is offered, if more is known than that none is open.
+pub const REASON: &str = "x-glyph-reason";
+/// The type of an answer that is the outcome of a command, for callers that accept this one first.
+pub const OUTCOME: &str = "application/vnd.glyph.outcome+json";
 /// Correlates messages and logs of one piece of work.
 const CORRELATION_ID: HeaderName = HeaderName::from_static("x-correlation-id");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -131,6 +135,12 @@ impl<S: Send + Sync> FromRequestParts<S> for TaskPath {
         let Path(text) = Path::<String>::from_request_parts(parts, state).await?;
         Ok(Self(TaskId(path_uuid("task id", &text)?)))
     }
+}
+
+/// Whether a caller accepts the outcome of a command first.
+pub(super) fn asks_outcome(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(header::ACCEPT).map(HeaderValue::as_bytes);
+    accepted.is_some_and(|types| types.starts_with(OUTCOME.as_bytes()))
 }
 
 /// The headers of a command.

@@ -454,7 +454,7 @@ fn task_operations() -> Vec<Operation> {
 
 fn command_operations() -> Vec<Operation> {
     let result = "The new state of the task";
-    vec![
+    let operations = vec![
         Operation::command::<Start, _>(
             "/api/v1/tasks/{task_id}/start",
             "start_task",
@@ -542,7 +542,9 @@ fn command_operations() -> Vec<Operation> {
         )
         .summary("Migrate a task to another revision, or report what would happen")
         .answers::<MigrateAnswer>(200, "The new state of the task, or what would happen to it"),
-    ]
+    ];
+    let told = operations.into_iter().map(Operation::answers_outcome);
+    told.collect()
 }
 
 fn health_operations() -> Vec<Operation> {

@@ -19,6 +19,7 @@ pub mod jobs;
 pub mod labels;
 pub mod migration;
 pub mod outbox;
+pub mod outcome;
 pub mod own_work;
 pub mod secrets;
 pub mod status;
