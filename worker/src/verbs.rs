@@ -410,7 +410,7 @@ const FAILED: &[Verb] = &[
     .on(&["letters"]),
     both(
         "show a dead letter",
-        &["GET /api/v1/dead-letters"],
+        &["GET /api/v1/dead-letters/{letter}"],
         &["dead-letter show"],
     )
     .on(&["letters"]),

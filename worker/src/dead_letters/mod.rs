@@ -82,6 +82,21 @@ pub trait DeadLetters: Send + Sync {
         .await
     }
 
+    /// The letter of that handle, or else the oldest one of that command id.
+    async fn find(&self, named: &str) -> Result<Option<(String, Letter)>, BrokerError> {
+        let mut found: Option<(String, Letter)> = None;
+        self.visit(&mut |handle, letter| {
+            let is_command = |id: String| id.eq_ignore_ascii_case(named);
+            let is_handle = handle == named;
+            if is_handle || found.is_none() && letter.command_id().is_some_and(is_command) {
+                found = Some((handle.to_owned(), letter.clone()));
+            }
+            if is_handle { Visit::End } else { Visit::Leave }
+        })
+        .await?;
+        Ok(found)
+    }
+
     /// The handle of the newest letter with this body.
     async fn handle_of(&self, body: &[u8]) -> Result<Option<String>, BrokerError> {
         let mut found = None;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::{Json, extract::State, http::StatusCode};
-use schemars::{JsonSchema, schema_for};
+use schemars::{JsonSchema, json_schema, schema_for};
 use serde::{Deserialize, Serialize};
 use tokio::sync::MutexGuard;
 
@@ -29,8 +29,18 @@ pub(super) fn operations() -> Vec<Operation> {
             .summary("Commands that could not be read or ran out of retries, oldest first")
             .query("reason", "With this reason, as `malformed`.", schema_for!(String))
             .query("limit", "Letters to look at.", limit)
+            .query(
+                "set_aside",
+                "List commands that were set aside instead: they are not dead, and tried again each \
+                 minute.",
+                json_schema!({"type": "boolean", "default": false}),
+            )
             .answers::<LetterList>(200, "The letters, and their number by reason")
             .problems(&[503]),
+        Operation::get("/api/v1/dead-letters/{letter}", "show_dead_letter", show)
+            .summary("One dead letter, by its handle or the id of its command")
+            .answers::<DeadLetter>(200, "The letter")
+            .problems(&[404, 503]),
         Operation::post("/api/v1/dead-letters/replay", "replay_dead_letters", replay)
             .summary(
                 "Try dead letters again, as a job: one, ten, a hundredth, then the rest; it stops by \
@@ -56,7 +66,7 @@ pub(super) fn operations() -> Vec<Operation> {
 struct LetterList {
     /// The letters, oldest first.
     dead_letters: Vec<DeadLetter>,
-    /// Letters that were looked at, by reason.
+    /// Dead letters that were looked at, by reason; nothing of commands that were set aside.
     reasons: BTreeMap<String, u64>,
     /// Whether there are more than were looked at.
     more: bool,
@@ -94,6 +104,7 @@ async fn list(
 ) -> Result<Json<LetterList>, Problem> {
     let reason = parameters.take("reason", "a reason", |text| Some(text.to_owned()))?;
     let limit = parameters.take_limit()? as usize;
+    let set_aside = parameters.take("set_aside", "true or false", |text| text.parse().ok())?;
     parameters.finish()?;
     let mut list = LetterList {
         dead_letters: Vec::new(),
@@ -102,6 +113,16 @@ async fn list(
     };
     let mut seen = 0;
     let queue = letters(&api).await?;
+    if set_aside.unwrap_or(false) {
+        let mut found = queue.set_aside(limit).await?;
+        found.retain(|letter| {
+            reason
+                .as_ref()
+                .is_none_or(|reason| *reason == letter.reason)
+        });
+        list.dead_letters = found;
+        return Ok(Json(list));
+    }
     queue
         .visit(&mut |handle, letter| {
             if seen >= limit {
@@ -118,6 +139,17 @@ async fn list(
         })
         .await?;
     Ok(Json(list))
+}
+
+async fn show(
+    State(api): State<Api>,
+    Path(named): Path<String>,
+    parameters: Parameters,
+) -> Result<Json<DeadLetter>, Problem> {
+    parameters.finish()?;
+    let found = letters(&api).await?.find(&named).await?;
+    let (handle, letter) = found.ok_or_else(|| Problem::not_found("dead letter", &named))?;
+    Ok(Json(letter.shown(&handle)))
 }
 
 async fn replay(
