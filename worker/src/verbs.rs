@@ -595,3 +595,10 @@ pub fn operations_of(command: &str) -> Vec<&'static str> {
     let named = verbs.filter(|verb| verb.cli.contains(&command));
     named.flat_map(|verb| verb.http).copied().collect()
 }
+
+/// Why no operation does what a command does, as `task import`; none if one does.
+pub fn only_here(command: &str) -> Option<&'static str> {
+    let mut verbs = TOPICS.iter().flat_map(|topic| topic.verbs);
+    let named = verbs.find(|verb| verb.cli.contains(&command))?;
+    named.one_side
+}

@@ -1,8 +1,8 @@
 //! The command-line arguments.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, iter::successors};
 
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use super::{
     agreement::AgreementArgs,
@@ -60,6 +60,9 @@ pub struct Cli {
         value_name = "FORMAT"
     )]
     pub output: Format,
+    /// The words of the verb, as `task start`.
+    #[arg(skip)]
+    pub(super) verb: String,
     /// Where services are, and how to use them
     #[command(flatten)]
     pub settings: SettingsFlags,
@@ -152,7 +155,8 @@ pub enum Verb {
 /// Where to begin.
 const TRY: &str = "Try it without any service: glyph demo";
 /// Appended to the help of every verb, which shows only the verb's own arguments.
-const POINTER: &str = "Settings, such as --database-url: glyph help settings";
+const POINTER: &str =
+    "Settings, such as --database-url, or --api to ask a worker over HTTP: glyph help settings";
 
 impl Cli {
     /// The commands, each with what its help says.
@@ -165,8 +169,17 @@ impl Cli {
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let mut command = Self::documented();
         let mut matches = command.try_get_matches_from_mut(arguments)?;
-        Self::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+        let verb = words(&matches);
+        let read = Self::from_arg_matches_mut(&mut matches);
+        let read = read.map_err(|error| error.format(&mut command))?;
+        Ok(Self { verb, ..read })
     }
+}
+
+/// The words of the verb that was given.
+fn words(matches: &ArgMatches) -> String {
+    let chain = successors(matches.subcommand(), |(_, below)| below.subcommand());
+    chain.map(|(word, _)| word).collect::<Vec<_>>().join(" ")
 }
 
 /// Appends to the help of a command and of its verbs what they need, which operations do the same,

@@ -21,7 +21,9 @@ pub(super) fn run(verb: ConfigVerb, settings: &Settings, output: Output) -> Resu
     let mut warnings = misspelt_variables(variables);
     warnings.extend(settings.link_warnings());
     let mut faults = Vec::new();
-    if let Err(error) = settings.services() {
+    if settings.api.is_none()
+        && let Err(error) = settings.services()
+    {
         let incomplete = settings.database.is_none() || settings.broker.is_none();
         let list = if incomplete {
             &mut warnings

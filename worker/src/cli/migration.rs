@@ -21,8 +21,11 @@ use super::{
     values::{pair, status},
 };
 use crate::{
-    operations::migration::{
-        MigrationError, MigrationOutcome, MigrationRequest, TaskMigration, dry_run_id,
+    operations::{
+        migration::{
+            MigrationError, MigrationOutcome, MigrationRequest, TaskMigration, dry_run_id,
+        },
+        outcome::CommandOutcome,
     },
     settings::Settings,
 };
@@ -257,7 +260,7 @@ async fn one(
     let command = CommandEnvelope::new(command_id.0, Command::Migrate(migrate));
     if !args.dry_run {
         let outcome = submit(orchestrator, command).await?;
-        return show_outcome(task_id, id, outcome, output);
+        return show_outcome(CommandOutcome::of(task_id, id, outcome)?, output);
     }
     let from_revision = store.task(task_id).await?.map_or(0, |row| row.revision);
     let mut previews = orchestrator.preview(vec![command]).await?;

@@ -1,7 +1,7 @@
 //! What each verb needs, as its help says it and `docs/security.md` lists it.
 
 /// Nothing outside the process.
-const NOTHING: &str = "no service";
+pub(super) const NOTHING: &str = "no service";
 /// Reading.
 const READ: &str = "the database, SELECT alone";
 /// Reading, where a stored workflow is named and not a file.

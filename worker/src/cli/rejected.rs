@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     jobs::{JobKind, Selection, command_of, first_replay},
+    operations::outcome::CommandOutcome,
     settings::Settings,
 };
 
@@ -319,7 +320,7 @@ async fn replay_now(
     let task_id = command.command.task_id();
     let outcome = submit(&orchestrator(store, settings), command).await?;
     output.note(&format!("replayed as command {id}"));
-    show_outcome(task_id, id, outcome, output)
+    show_outcome(CommandOutcome::of(task_id, id, outcome)?, output)
 }
 
 async fn rejected(store: &dyn Store, id: CommandId) -> Result<CommandRow, CliError> {

@@ -9,10 +9,10 @@ use std::{
 use super::{
     Cli, CliError, Format, Output, agreement, annotator, arguments::Verb, assignment, backtest,
     bench, completions, config, dead_letter, demo, events, goal, incident, job, labels, migrate,
-    outbox, output::note_failure, publish, rebuild, rejected, restore, retention, settings, status,
-    storage, task, topology, worker, workflow,
+    needs, outbox, output::note_failure, publish, rebuild, rejected, restore, retention, settings,
+    status, storage, task, topology, worker, workflow,
 };
-use crate::{settings::Settings, telemetry};
+use crate::{settings::Settings, telemetry, verbs::only_here};
 
 /// Parses the arguments of the process, runs the verb and returns its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -77,10 +77,25 @@ fn asks_for_json(arguments: &[OsString]) -> bool {
     arguments.windows(2).any(after) || arguments.iter().any(|argument| argument == "--output=json")
 }
 
+/// Refuses a verb that needs a service and has no operation, where a worker is to be asked.
+fn check_served(verb: &str) -> Result<(), CliError> {
+    let need = needs::of(verb).unwrap_or(needs::NOTHING);
+    match only_here(verb).filter(|_| need != needs::NOTHING) {
+        None => Ok(()),
+        Some(reason) => Err(CliError::Usage(format!(
+            "no worker does `glyph {verb}` over HTTP, since it {reason}: leave --api and GLYPH_API \
+             out, and give what it needs: {need}"
+        ))),
+    }
+}
+
 /// Runs one verb.
 pub async fn run(cli: Cli) -> Result<(), CliError> {
     let output = Output::new(cli.output);
     let settings = Settings::of_process(&cli.settings)?;
+    if settings.api.is_some() {
+        check_served(&cli.verb)?;
+    }
     match cli.command {
         Verb::Worker(args) => worker::run(args, settings).await,
         Verb::Demo(args) => Box::pin(demo::run(args, settings, output)).await,

@@ -1,14 +1,20 @@
-//! `glyph status`: the deployment at a glance, read from the database and the broker themselves.
+//! `glyph status`: the deployment at a glance, as the database and the broker tell it, or a worker.
 
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
-use glyph_workflow_engine::state::TaskStatus;
-use serde::Serialize;
+use glyph_workflow_engine::{
+    state::{TaskStatus, WorkflowPause},
+    store::Store,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{
     CliError, Output,
-    connect::{open_store, queues},
+    api::Call,
+    connect::queues,
+    deployment::{Deployment, ask},
     output::{Table, clipped, grouped},
 };
 use crate::{
@@ -21,33 +27,60 @@ use crate::{
 const NOT_ASKED: &str = "no worker was asked; each answers at /readyz";
 
 /// The deployment at a glance, in the shape of `GET /api/v1/status`.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Status {
     at: DateTime<Utc>,
-    /// The version of this program.
-    version: &'static str,
-    /// Whether a worker is ready: not known here.
+    /// The version of the worker, or of this program where none was asked.
+    version: String,
+    /// Whether the worker is ready; null where none was asked.
     ready: Option<bool>,
-    /// The parts that a worker needs: not known here.
-    parts: Option<()>,
+    /// The parts that the worker needs; null where none was asked.
+    parts: Option<Value>,
     queues: Option<Vec<QueueDepth>>,
-    database: Figures,
-    /// What is not known, and why.
+    /// What the database says; null where the worker has not read it yet.
+    database: Option<Figures>,
+    /// Why the worker's figures of the database are old.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unread: Option<String>,
+    /// What is not known where no worker was asked, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     unknown: Vec<Unknown>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 struct Unknown {
-    what: &'static str,
+    what: String,
     why: String,
 }
 
 pub(super) async fn run(settings: &Settings, output: Output) -> Result<(), CliError> {
-    let store = open_store(settings).await?;
-    let database = figures(&*store, None).await?;
+    let status = ask(settings, Call::get(&[&"status"]), async |store| {
+        of_store(&**store, settings).await
+    })
+    .await?;
+    output.result(&status, || text(&status));
+    Ok(())
+}
+
+/// The workflows that are paused or archived.
+pub(super) async fn pauses(deployment: &Deployment) -> Result<Vec<WorkflowPause>, CliError> {
+    match deployment {
+        Deployment::Store(store) => Ok(store.workflow_pauses().await?.active),
+        Deployment::Api(api) => {
+            let status: Status = api.ask(&Call::get(&[&"status"])).await?;
+            let unread =
+                || CliError::Unreachable("the worker has not read its database yet".to_owned());
+            let known = status.database.ok_or_else(unread)?;
+            Ok(known.paused)
+        }
+    }
+}
+
+async fn of_store(store: &dyn Store, settings: &Settings) -> Result<Status, CliError> {
+    let database = figures(store, None).await?;
     let mut unknown: Vec<Unknown> = ["ready", "parts"]
         .map(|what| Unknown {
-            what,
+            what: what.to_owned(),
             why: NOT_ASKED.to_owned(),
         })
         .into();
@@ -56,27 +89,33 @@ pub(super) async fn run(settings: &Settings, output: Output) -> Result<(), CliEr
         Ok(queues) => Some(queues),
         Err(error) => {
             unknown.push(Unknown {
-                what: "queues",
+                what: "queues".to_owned(),
                 why: error.to_string(),
             });
             None
         }
     };
-    let status = Status {
+    Ok(Status {
         at: Utc::now(),
-        version: env!("CARGO_PKG_VERSION"),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         ready: None,
         parts: None,
         queues,
-        database,
+        database: Some(database),
+        unread: None,
         unknown,
-    };
-    output.result(&status, || text(&status));
-    Ok(())
+    })
 }
 
 fn text(status: &Status) -> String {
-    let database = &status.database;
+    let Some(database) = &status.database else {
+        return "the worker has not read its database yet: ask again".to_owned();
+    };
+    let asked = match status.ready {
+        None => NOT_ASKED,
+        Some(true) => "the one that was asked is ready",
+        Some(false) => "the one that was asked is not ready",
+    };
     let mut facts = Table::plain();
     let tasks = TaskStatus::ALL.into_iter().filter_map(|status| {
         let count = *database.tasks.get(status.as_str())?;
@@ -120,11 +159,9 @@ fn text(status: &Status) -> String {
         let text = format!("{} tasks; `glyph incident list`", grouped(with_incidents));
         facts.row(["incidents", &text]);
     }
-    let consumed = status.queues.as_ref().map(|queues| consumers(queues));
-    facts.row([
-        "workers",
-        &consumed.flatten().unwrap_or_else(|| NOT_ASKED.to_owned()),
-    ]);
+    let consumed = status.queues.as_deref().and_then(consumers);
+    let consumed = consumed.map(|consumers| format!("{consumers}; {asked}"));
+    facts.row(["workers", &consumed.unwrap_or_else(|| asked.to_owned())]);
     let mut text = facts.render(0);
     if let Some(queues) = &status.queues {
         let _ = write!(text, "\n\n{}", queue_table(queues).render(0));
@@ -179,6 +216,9 @@ fn text(status: &Status) -> String {
     {
         let _ = write!(text, "\n\nthe queues are not known: {}", unknown.why);
     }
+    if let Some(why) = &status.unread {
+        let _ = write!(text, "\n\nthe figures are old: {why}");
+    }
     text
 }
 
@@ -187,7 +227,7 @@ fn consumers(queues: &[QueueDepth]) -> Option<String> {
     let commands = queues.iter().find(|queue| queue.queue == "submission")?;
     Some(match commands.consumers? {
         0 => "nobody takes commands".to_owned(),
-        count => format!("{count} consumers take commands; {NOT_ASKED}"),
+        count => format!("{count} consumers take commands"),
     })
 }
 

@@ -3,12 +3,12 @@
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
     command::{CommandEnvelope, Outcome, ProcessResult},
-    ids::{CommandId, Slug, TaskId},
-    store::RecordedOutcome,
+    ids::Slug,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{CliError, Output, account};
+use super::{CliError, Output, account, api::Call, connect::orchestrator, deployment::ask};
+use crate::{operations::outcome::CommandOutcome, settings::Settings};
 
 /// Attempts of a command whose commit is unknown or whose database is briefly away.
 const ATTEMPTS_MAX: u32 = 3;
@@ -42,59 +42,51 @@ pub(super) async fn submit(
     }
 }
 
-/// Prints the outcome of a command; a rejected one is a failure.
-pub(super) fn show_outcome(
-    task_id: TaskId,
-    command_id: CommandId,
-    outcome: Outcome,
-    output: Output,
-) -> Result<(), CliError> {
-    let name = outcome.name();
-    let (result, repeated) = match outcome {
-        Outcome::Applied(result) => (serde_json::to_value(result).unwrap_or_default(), false),
-        Outcome::Duplicate(RecordedOutcome::Applied { result }) => (result, true),
-        Outcome::Rejected(rejection) => {
-            let (code, detail) = (rejection.code.as_str(), rejection.detail.as_str());
-            return refused((task_id, command_id), name, (code, detail), output);
-        }
-        Outcome::Duplicate(RecordedOutcome::Rejected { reason, detail }) => {
-            return refused((task_id, command_id), name, (&reason, &detail), output);
-        }
-        Outcome::Undecided(undecided) => return Err(undecided.into()),
-        Outcome::Dead(dead) => return Err(dead.into()),
-    };
-    let document = json!({
-        "task_id": task_id, "command_id": command_id, "outcome": name, "result": result,
-    });
-    output.result(&document, || {
-        let text = result_text(result);
-        if repeated {
-            format!("{text} (this command was applied before)")
-        } else {
-            text
-        }
-    });
-    Ok(())
+/// The last part of the path of the operation that takes commands of a type.
+pub(super) fn operation_of(command_type: &str) -> &str {
+    match command_type {
+        "submission" => "submit",
+        named => named,
+    }
 }
 
-fn refused(
-    (task_id, command_id): (TaskId, CommandId),
-    outcome: &str,
-    (code, detail): (&str, &str),
-    output: Output,
-) -> Result<(), CliError> {
-    if !output.is_json() {
-        return Err(CliError::failed(
-            code,
-            format!("rejected, {code}: {detail}"),
-        ));
+/// Has a command to a task carried out, by a worker where `call` can be sent to one.
+pub(super) async fn carry_out(
+    call: Call,
+    command: CommandEnvelope,
+    settings: &Settings,
+) -> Result<CommandOutcome, CliError> {
+    let (task_id, command_id) = (command.command.task_id(), command.command_id);
+    ask(
+        settings,
+        call.key(command_id).asks_outcome(),
+        async |store| {
+            let outcome = submit(&orchestrator(store, settings), command).await?;
+            Ok(CommandOutcome::of(task_id, command_id, outcome)?)
+        },
+    )
+    .await
+}
+
+/// Prints the outcome of a command; a rejected one is a failure.
+pub(super) fn show_outcome(told: CommandOutcome, output: Output) -> Result<(), CliError> {
+    if output.is_json() {
+        output.result(&told, String::new);
+        return told.reason.map_or(Ok(()), |_| Err(CliError::Shown));
     }
-    let document = json!({
-        "task_id": task_id, "command_id": command_id, "outcome": outcome, "reason": code,
-        "detail": detail,
-    });
-    output.result(&document, String::new);
-    Err(CliError::Shown)
+    let is_repeated = told.outcome == "duplicate";
+    let result = told.into_result().map_err(|(code, detail)| {
+        let text = format!("rejected, {code}: {detail}");
+        CliError::failed(code, text)
+    })?;
+    let text = result_text(result);
+    let again = if is_repeated {
+        " (this command was applied before)"
+    } else {
+        ""
+    };
+    output.result(&(), || format!("{text}{again}"));
+    Ok(())
 }
 
 fn result_text(result: Value) -> String {

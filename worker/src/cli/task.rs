@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 use glyph_workflow_engine::{
+    WorkflowSnapshot,
     events::StoredEvent,
     ids::{CommandId, Slug, TaskId, UserId},
     limits::PAGE_MAX,
@@ -16,13 +17,16 @@ use uuid::Uuid;
 
 use super::{
     CliError, Output,
-    connect::{open_store, orchestrator},
+    api::Call,
+    connect::orchestrator,
+    deployment::{Deployment, ask},
     explain::explain,
     import::{self, ImportArgs},
     keys::{self, IdArgs, TaskArg, UserArg, task_uuid},
     migration::{self, MigrateArgs},
     output::{Table, clipped},
-    submit::{show_outcome, submit},
+    status::pauses,
+    submit::{carry_out, operation_of, show_outcome},
     values::{incident_code, json_argument, pair, status},
 };
 use crate::{
@@ -295,7 +299,7 @@ pub(super) async fn run(
         }
         verb => {
             let (command_type, target, body) = command_of(verb);
-            let body = Value::Object(body).to_string();
+            let text = Value::Object(body.clone()).to_string();
             let task_id = target.task.shown(output);
             let request = CommandRequest {
                 command_type,
@@ -303,16 +307,14 @@ pub(super) async fn run(
                 command_id: CommandId(target.command_id.unwrap_or_else(Uuid::now_v7)),
                 correlation_id: None,
                 traceparent: None,
-                body: body.as_bytes(),
+                body: text.as_bytes(),
             };
             let command = read_request(&request)
                 .map_err(|unreadable| CliError::Usage(unreadable.to_string()))?
                 .envelope;
-            let store = open_store(settings).await?;
-            let orchestrator = orchestrator(&store, settings);
-            let command_id = command.command_id;
-            let outcome = submit(&orchestrator, command).await?;
-            show_outcome(task_id, command_id, outcome, output)
+            let operation = operation_of(command_type);
+            let call = Call::post(&[&"tasks", &task_id, &operation]).json(&body);
+            show_outcome(carry_out(call, command, settings).await?, output)
         }
     }
 }
@@ -445,15 +447,19 @@ async fn state(
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
-    let store = open_store(settings).await?;
-    let state = orchestrator(&store, settings)
-        .state_at(task.0, at_version)
-        .await?
-        .into_snapshot();
+    let deployment = Deployment::open(settings).await?;
+    let call = Call::get(&[&"tasks", &task, &"state"]).query("at_version", at_version);
+    let state: WorkflowSnapshot = deployment
+        .ask(call, async |store| {
+            let orchestrator = orchestrator(store, settings);
+            let state = orchestrator.state_at(task.0, at_version).await?;
+            Ok(state.into_snapshot())
+        })
+        .await?;
     let active = match at_version {
-        None => store.workflow_pauses().await?.active,
+        None if !output.is_json() => pauses(&deployment).await?,
         // The current pause of the workflow says nothing about an earlier version.
-        Some(_) => Vec::new(),
+        _ => Vec::new(),
     };
     output.result(&state_document(&state), || {
         let mut facts = Table::plain();
@@ -498,11 +504,17 @@ async fn history(
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
-    let store = open_store(settings).await?;
-    let page = history_page(&*store, task, after, limit).await?;
-    if page.events.is_empty() && store.task(task).await?.is_none() {
-        return Err(CliError::not_found("task", task));
-    }
+    let call = Call::get(&[&"tasks", &task, &"events"])
+        .query("after", Some(after))
+        .query("limit", Some(limit));
+    let page: EventPage = ask(settings, call, async |store| {
+        let page = history_page(&**store, task, after, limit).await?;
+        if page.events.is_empty() && store.task(task).await?.is_none() {
+            return Err(CliError::not_found("task", task));
+        }
+        Ok(page)
+    })
+    .await?;
     output.result(&page, || history_text(task, &page));
     Ok(())
 }
@@ -552,11 +564,26 @@ async fn list(
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
-    let store = open_store(settings).await?;
-    let page = match code {
-        Some(code) => tasks_with(&*store, filter, code).await?,
-        None => store.tasks(filter).await?,
-    };
+    let mut call = Call::get(&[&"tasks"])
+        .query("workflow", filter.workflow.as_ref())
+        .query("status", filter.status)
+        .query("step", filter.step.as_ref())
+        .query("incidents", filter.incidents.then_some(true))
+        .query("incident", code)
+        .query("held_by", filter.held_by)
+        .query("oldest", filter.oldest_first.then_some(true))
+        .query("after", filter.after)
+        .query("limit", Some(filter.limit));
+    for (key, value) in &filter.labels {
+        call = call.query(&format!("label.{key}"), Some(value));
+    }
+    let page: TaskPage = ask(settings, call, async |store| {
+        Ok(match code {
+            Some(code) => tasks_with(&**store, filter, code).await?,
+            None => store.tasks(filter).await?,
+        })
+    })
+    .await?;
     output.result(&page, || list_text(&page));
     Ok(())
 }

@@ -6,13 +6,14 @@ use glyph_workflow_engine::store::PgEndpoint;
 
 use super::{
     error::SettingsError,
-    values::{BrokerUrl, DatabaseUrl, Services, Settings},
+    values::{ApiUrl, BrokerUrl, DatabaseUrl, Services, Settings},
 };
 use crate::webhook::WebhookSettings;
 
 impl Settings {
     /// The database.
     pub fn database(&self) -> Result<&DatabaseUrl, SettingsError> {
+        self.check_direct()?;
         self.database
             .as_ref()
             .ok_or_else(|| SettingsError::one(no_database()))
@@ -20,6 +21,7 @@ impl Settings {
 
     /// Database and broker, if they are set and can be combined.
     pub fn services(&self) -> Result<Services, SettingsError> {
+        self.check_direct()?;
         match (&self.database, &self.broker) {
             (Some(DatabaseUrl::Postgres(database)), Some(BrokerUrl::Amqp(broker))) => {
                 Ok(Services::Postgres {
@@ -52,6 +54,18 @@ impl Settings {
         }
     }
 
+    /// Fails where a worker is to be asked: whoever names one may have left the address of another
+    /// deployment's database in the environment.
+    fn check_direct(&self) -> Result<(), SettingsError> {
+        if self.api.is_none() {
+            return Ok(());
+        }
+        Err(SettingsError::one(
+            "GLYPH_API or --api is set, and this needs the database itself: leave them out, and set \
+             DATABASE_URL",
+        ))
+    }
+
     /// What an operator should know of the links to database and broker: those that are weaker than
     /// they could be, and parameters without effect.
     pub fn link_warnings(&self) -> Vec<String> {
@@ -65,6 +79,16 @@ impl Settings {
         if let Some(BrokerUrl::Amqp(url)) = &self.broker {
             let told = broker_warnings(url.expose()).into_iter();
             warnings.extend(told.map(|why| format!("AMQP_URL {why}")));
+        }
+        let is_open = |ApiUrl(url): &ApiUrl| {
+            url.scheme() == "http" && !url.host_str().is_some_and(is_loopback)
+        };
+        if self.token.is_some() && self.api.as_ref().is_some_and(is_open) {
+            warnings.push(
+                "GLYPH_API has a link that is not encrypted: whoever is on the way can read the \
+                 token and the answers; `https://` cures it"
+                    .to_owned(),
+            );
         }
         warnings
     }
@@ -108,9 +132,7 @@ fn broker_warnings(url: &str) -> Vec<String> {
         Some((address, _)) => address,
         None => host.split(':').next().unwrap_or_default(),
     };
-    let is_local = host.is_empty()
-        || host.eq_ignore_ascii_case("localhost")
-        || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    let is_local = host.is_empty() || is_loopback(host);
     let mut warnings = Vec::new();
     if scheme == "amqp" && !is_local {
         warnings.push(
@@ -128,6 +150,13 @@ fn broker_warnings(url: &str) -> Vec<String> {
         )
     }));
     warnings
+}
+
+/// Whether a host is this machine; an address of IPv6 may have its brackets.
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn no_database() -> String {

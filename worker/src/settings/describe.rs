@@ -30,6 +30,8 @@ impl Settings {
                 BrokerUrl::Amqp(url) => url.to_string(),
                 BrokerUrl::Embedded => "embedded:".to_owned(),
             }),
+            "api" => self.api.as_ref().map(ToString::to_string),
+            "token" => self.token.as_ref().map(|_| "***".to_owned()),
             "http_addr" => Some(self.http_addr.to_string()),
             "metrics_addr" => self.metrics_addr.map(|addr| addr.to_string()),
             "api_tokens_file" => self

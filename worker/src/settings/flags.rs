@@ -25,6 +25,15 @@ pub struct SettingsFlags {
     /// File that holds the AMQP URL
     #[arg(long, value_name = "FILE", global = true, hide = true)]
     pub amqp_url_file: Option<String>,
+    /// A worker's HTTP API, as https://glyph.example.org: commands ask it and need neither database nor broker [default: none]
+    #[arg(long, value_name = "URL", global = true, hide = true)]
+    pub api: Option<String>,
+    /// Token for that API. Whoever lists the processes of this machine reads it: rather set GLYPH_TOKEN, or name a file
+    #[arg(long, value_name = "TOKEN", global = true, hide = true)]
+    pub token: Option<String>,
+    /// File that holds the token
+    #[arg(long, value_name = "FILE", global = true, hide = true)]
+    pub token_file: Option<String>,
     /// Address of the HTTP API [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR", global = true, hide = true)]
     pub http_addr: Option<String>,
@@ -102,6 +111,9 @@ impl SettingsFlags {
             ("database_url_file", &self.database_url_file),
             ("amqp_url", &self.amqp_url),
             ("amqp_url_file", &self.amqp_url_file),
+            ("api", &self.api),
+            ("token", &self.token),
+            ("token_file", &self.token_file),
             ("http_addr", &self.http_addr),
             ("metrics_addr", &self.metrics_addr),
             ("api_tokens_file", &self.api_tokens_file),

@@ -31,4 +31,6 @@ pub use names::misspelt_variables;
 pub use secret::SecretUrl;
 pub use tokens::{Role, TokenError, TokenHolder, TokenRefusal, Tokens};
 pub use traces::{TraceSampler, TraceSettings};
-pub use values::{BrokerUrl, DatabaseUrl, EventQueues, LogFormat, Publish, Services, Settings};
+pub use values::{
+    ApiToken, ApiUrl, BrokerUrl, DatabaseUrl, EventQueues, LogFormat, Publish, Services, Settings,
+};

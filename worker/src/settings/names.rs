@@ -27,9 +27,11 @@ const fn secret(key: &'static str, env: &'static str) -> Setting {
 }
 
 /// Every setting.
-pub(super) const SETTINGS: [Setting; 23] = [
+pub(super) const SETTINGS: [Setting; 25] = [
     secret("database_url", "DATABASE_URL"),
     secret("amqp_url", "AMQP_URL"),
+    setting("api", "GLYPH_API"),
+    secret("token", "GLYPH_TOKEN"),
     setting("http_addr", "GLYPH_HTTP_ADDR"),
     setting("metrics_addr", "GLYPH_METRICS_ADDR"),
     setting("api_tokens_file", "GLYPH_API_TOKENS_FILE"),

@@ -15,8 +15,8 @@ use super::{
     layers::{FILE, FILE_LAYER, Layer},
     names::{PG_SSL_MODE, names},
     text::{
-        address, boolean, broker_url, cors_origins, database_url, event_queues, log_filter,
-        log_format, prefix, publish, schema, text_of, webhook_hosts, within,
+        address, api_token, api_url, boolean, broker_url, cors_origins, database_url, event_queues,
+        log_filter, log_format, prefix, publish, schema, text_of, webhook_hosts, within,
     },
     traces::TraceSettings,
     values::{EventQueues, LogFormat, Publish, Settings},
@@ -107,6 +107,8 @@ impl SettingsReader {
             }),
             pg_ssl_mode: None,
             broker: self.read("amqp_url", broker_url),
+            api: self.read("api", api_url),
+            token: self.read("token", api_token),
             http_addr: self
                 .read("http_addr", address)
                 .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),

@@ -9,7 +9,7 @@ use glyph_workflow_engine::store::PgEndpoint;
 use super::{
     layers::FILE,
     secret::SecretUrl,
-    values::{BrokerUrl, DatabaseUrl, EventQueues, LogFormat, Publish},
+    values::{ApiToken, ApiUrl, BrokerUrl, DatabaseUrl, EventQueues, LogFormat, Publish},
 };
 use crate::{webhook::Host, wire::MessageType};
 
@@ -115,6 +115,34 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("`{text}` is no address: write an IP address and a port, as 127.0.0.1:8080")
     })
+}
+
+/// The address of an API. An error quotes nothing of it: what is wrong with it may be a token.
+pub(super) fn api_url(text: &str) -> Result<ApiUrl, String> {
+    let url = reqwest::Url::parse(text).map_err(|why| format!("is no valid URL: {why}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("must begin with `https://` or `http://`".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("names a user: a token goes into GLYPH_TOKEN".to_owned());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(
+            "has a `?` or a `#`: write where the worker is, as `https://glyph.example.org`"
+                .to_owned(),
+        );
+    }
+    Ok(ApiUrl(url))
+}
+
+pub(super) fn api_token(text: &str) -> Result<ApiToken, String> {
+    let is_token = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let header = is_token.then(|| HeaderValue::from_str(&format!("Bearer {text}")).ok());
+    let mut header = header
+        .flatten()
+        .ok_or("must be the token alone: visible ASCII without blanks")?;
+    header.set_sensitive(true);
+    Ok(ApiToken(header))
 }
 
 pub(super) fn prefix(text: &str) -> Result<String, String> {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use axum::http::HeaderValue;
+use reqwest::Url;
 
 use super::{flags::SettingsFlags, secret::SecretUrl, traces::TraceSettings};
 use crate::{
@@ -25,6 +26,10 @@ pub struct Settings {
     pub pg_ssl_mode: Option<String>,
     /// Where commands come from.
     pub broker: Option<BrokerUrl>,
+    /// The HTTP API that commands ask, in place of database and broker.
+    pub api: Option<ApiUrl>,
+    /// The token for it.
+    pub token: Option<ApiToken>,
     /// Where the HTTP API listens.
     pub http_addr: SocketAddr,
     /// Where a second listener serves only metrics and health.
@@ -87,6 +92,45 @@ pub enum BrokerUrl {
     Amqp(SecretUrl),
     /// `embedded:`, the queue in the SQLite file.
     Embedded,
+}
+
+/// The address of a worker's HTTP API: scheme, host, and the path that a proxy may put before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiUrl(pub(super) Url);
+
+impl ApiUrl {
+    /// The address of an operation, whose path below `/api/v1` has these parts.
+    pub fn operation(&self, parts: &[&str]) -> Url {
+        let mut url = self.0.clone();
+        // An address with a host, which is all that is read, can have a path.
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty().extend(["api", "v1"]).extend(parts);
+        }
+        url
+    }
+}
+
+impl fmt::Display for ApiUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str().trim_end_matches('/'))
+    }
+}
+
+/// A token, which is displayed nowhere.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiToken(pub(super) HeaderValue);
+
+impl ApiToken {
+    /// The header that sends it.
+    pub fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+impl fmt::Debug for ApiToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// The supported pairs of database and broker.

@@ -2,6 +2,7 @@
 
 mod backtest;
 mod import;
+mod over_http;
 mod retention;
 mod verbs;
 

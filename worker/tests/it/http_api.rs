@@ -46,7 +46,7 @@ use crate::support::openapi::Document;
 const DUAL: &str = include_str!("../../../examples/sentiment-dual.yaml");
 
 /// Executes commands at once, like a pipeline with batches of one.
-struct Direct(Arc<WorkflowOrchestrator>);
+pub(crate) struct Direct(pub(crate) Arc<WorkflowOrchestrator>);
 
 #[async_trait]
 impl CommandSink for Direct {

@@ -44,6 +44,7 @@ pub(in crate::cli) async fn run(
     let url = format!("sqlite://{}", folder.join("glyph.db").display());
     settings.database = Some(DatabaseUrl::Sqlite(SecretUrl::new(&url)));
     settings.broker = Some(BrokerUrl::Embedded);
+    settings.api = None;
     if settings.log == "info" {
         // Log lines would tear the progress bar; GLYPH_LOG still raises the level.
         "warn".clone_into(&mut settings.log);
