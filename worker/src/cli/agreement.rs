@@ -2,11 +2,10 @@
 
 use clap::Args;
 use glyph_workflow_engine::{consensus::Bounds, ids::Slug};
-use serde_json::json;
 
-use super::{CliError, Output, connect::open_store, output::Table};
+use super::{CliError, Output, api::Call, deployment::ask, output::Table};
 use crate::{
-    operations::agreement::{AgreementFilter, agreement},
+    operations::agreement::{AgreementFilter, AgreementList, agreement},
     projections::agreement::AgreementCourse,
     settings::Settings,
 };
@@ -31,14 +30,21 @@ pub(super) async fn run(
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
-    let store = open_store(settings).await?;
-    let filter = AgreementFilter {
-        workflow: args.workflow,
-        step: args.step,
-        class: args.class,
-    };
-    let found = agreement(&*store, &filter).await?;
-    output.result(&json!({"agreement": found}), || text(&found));
+    let call = Call::get(&[&"agreement"])
+        .query("workflow", args.workflow.as_ref())
+        .query("step", args.step.as_ref())
+        .query("class", args.class.as_ref());
+    let list: AgreementList = ask(settings, call, async |store| {
+        let filter = AgreementFilter {
+            workflow: args.workflow,
+            step: args.step,
+            class: args.class,
+        };
+        let agreement = agreement(&**store, &filter).await?;
+        Ok(AgreementList { agreement })
+    })
+    .await?;
+    output.result(&list, || text(&list.agreement));
     Ok(())
 }
 

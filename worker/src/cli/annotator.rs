@@ -6,7 +6,9 @@ use uuid::Uuid;
 
 use super::{
     CliError, Output,
-    connect::{open_store, orchestrator},
+    api::Call,
+    connect::orchestrator,
+    deployment::ask,
     output::{Table, percent},
     workflow::{OperatorArgs, pause_text, run_operator_command},
 };
@@ -60,17 +62,24 @@ pub(super) async fn run(
 ) -> Result<(), CliError> {
     match verb {
         AnnotatorVerb::List { workflow } => {
-            let store = open_store(settings).await?;
-            let orchestrator = orchestrator(&store, settings);
-            let list = annotator_list(&*store, &orchestrator, workflow.as_ref(), None).await?;
+            let workflow = workflow.as_ref();
+            let call = Call::get(&[&"annotators"]).query("workflow", workflow);
+            let list: AnnotatorList = ask(settings, call, async |store| {
+                let orchestrator = orchestrator(store, settings);
+                Ok(annotator_list(&**store, &orchestrator, workflow, None).await?)
+            })
+            .await?;
             output.result(&list, || all_text(&list));
             Ok(())
         }
         AnnotatorVerb::Show { user, workflow } => {
-            let store = open_store(settings).await?;
-            let orchestrator = orchestrator(&store, settings);
-            let user = UserId(user);
-            let report = annotator_report(&*store, &orchestrator, user, workflow.as_ref()).await?;
+            let workflow = workflow.as_ref();
+            let call = Call::get(&[&"annotators", &user]).query("workflow", workflow);
+            let report: AnnotatorReport = ask(settings, call, async |store| {
+                let orchestrator = orchestrator(store, settings);
+                Ok(annotator_report(&**store, &orchestrator, UserId(user), workflow).await?)
+            })
+            .await?;
             output.result(&report, || report_text(&report));
             Ok(())
         }

@@ -14,13 +14,16 @@ use uuid::Uuid;
 
 use super::{
     CliError, Output, account,
-    connect::{open_store, orchestrator},
+    api::Call,
+    connect::orchestrator,
+    deployment::{Deployment, ask},
     output::Table,
     submit::submit,
 };
 use crate::{
+    http::REASON,
     operations::assignments::{
-        HeldSlot, NothingReason, ReleaseAll, ReleasedSlots, held_slots, why_nothing,
+        AssignmentList, HeldSlot, NothingReason, ReleaseAll, ReleasedSlots, held_slots, why_nothing,
     },
     settings::Settings,
     wire::{Unreadable, read_claim},
@@ -77,10 +80,17 @@ pub(super) async fn run(
 ) -> Result<(), CliError> {
     match verb {
         AssignmentVerb::List { user } => {
-            let store = open_store(settings).await?;
+            let deployment = Deployment::open(settings).await?;
             let (mut held, mut after) = (Vec::new(), None);
             loop {
-                let page = held_slots(&*store, UserId(user), after, PAGE_MAX).await?;
+                let call = Call::get(&[&"assignments"])
+                    .query("user_id", Some(user))
+                    .query("after", after)
+                    .query("limit", Some(PAGE_MAX));
+                let page = deployment.ask(call, async |store| {
+                    Ok(held_slots(&**store, UserId(user), after, PAGE_MAX).await?)
+                });
+                let page: AssignmentList = page.await?;
                 held.extend(page.assignments);
                 after = page.next_after;
                 if after.is_none() {
@@ -108,23 +118,31 @@ pub(super) async fn run(
             let read = read_claim(id, None, None, body.to_string().as_bytes(), as_it_is);
             let mut request = read.map_err(|error| CliError::Usage(error.to_string()))?;
             request.sender = account::sender();
-            claim_next(&request, settings, output).await
+            let call = Call::post(&[&"assignments", &"next"]).key(id).json(&body);
+            claim_next(&call, &request, settings, output).await
         }
         AssignmentVerb::Release { user, reason } => {
-            let store = open_store(settings).await?;
             let id = CommandId(Uuid::now_v7());
-            let release = ReleaseAll {
-                user: UserId(user),
-                reason,
-                id,
-                correlation_id: id.to_string(),
-                sender: account::sender(),
-            };
-            let orchestrator = orchestrator(&store, settings);
-            let mut report = ReleasedSlots::default();
-            for (slot, command) in release.commands(&*store).await? {
-                report.add(slot, submit(&orchestrator, command).await?);
-            }
+            let call = Call::post(&[&"assignments", &"release"])
+                .query("user_id", Some(user))
+                .key(id)
+                .json(&json!({"reason": reason}));
+            let report: ReleasedSlots = ask(settings, call, async |store| {
+                let release = ReleaseAll {
+                    user: UserId(user),
+                    reason,
+                    id,
+                    correlation_id: id.to_string(),
+                    sender: account::sender(),
+                };
+                let orchestrator = orchestrator(store, settings);
+                let mut report = ReleasedSlots::default();
+                for (slot, command) in release.commands(&**store).await? {
+                    report.add(slot, submit(&orchestrator, command).await?);
+                }
+                Ok(report)
+            })
+            .await?;
             output.result(&report, || released_text(&report));
             Ok(())
         }
@@ -133,13 +151,29 @@ pub(super) async fn run(
 
 /// Prints the claimed slot; null, with the reason where one is known, if there is none.
 async fn claim_next(
+    call: &Call,
     request: &ClaimRequest,
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
-    let store = open_store(settings).await?;
-    let orchestrator = orchestrator(&store, settings);
-    if let Some(claim) = orchestrator.claim_next(&*store, request).await? {
+    let (claim, reason) = match Deployment::open(settings).await? {
+        Deployment::Store(store) => {
+            let orchestrator = orchestrator(&store, settings);
+            let claim = orchestrator.claim_next(&*store, request).await?;
+            let reason = match &claim {
+                Some(_) => None,
+                None => why_nothing(&*store, &orchestrator, request).await?,
+            };
+            (claim, reason)
+        }
+        Deployment::Api(api) => {
+            let answer = api.send(call).await?;
+            let reason = answer.headers().get(REASON);
+            let reason = reason.and_then(|name| NothingReason::from_name(name.to_str().ok()?));
+            (api.document::<Option<Claim>>(answer).await?, reason)
+        }
+    };
+    if let Some(claim) = claim {
         output.result(&json!({"claim": claim}), || {
             let Claim {
                 task_id, step_id, ..
@@ -156,7 +190,6 @@ async fn claim_next(
         });
         return Ok(());
     }
-    let reason = why_nothing(&*store, &orchestrator, request).await?;
     let document = json!({"claim": null, "reason": reason.map(NothingReason::as_str)});
     output.result(&document, || {
         match reason {

@@ -7,13 +7,9 @@ use glyph_workflow_engine::{
     state::{AuditResult, TaskStatus},
 };
 
-use super::{
-    CliError, Output,
-    connect::{open_store, orchestrator},
-    output::clipped,
-};
+use super::{CliError, Output, api::Call, connect::orchestrator, deployment::ask, output::clipped};
 use crate::{
-    operations::{tasks::explain_task, waiting::ChildStatus},
+    operations::{explain::Explanation, tasks::explain_task, waiting::ChildStatus},
     settings::Settings,
 };
 
@@ -42,11 +38,12 @@ pub(super) async fn explain(
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
-    let store = open_store(settings).await?;
-    let state = orchestrator(&store, settings)
-        .get_task_state(task.0)
-        .await?;
-    let explanation = explain_task(&*store, state.snapshot()).await?;
+    let call = Call::get(&[&"tasks", &task, &"explain"]);
+    let explanation: Explanation = ask(settings, call, async |store| {
+        let state = orchestrator(store, settings).get_task_state(task.0).await?;
+        Ok(explain_task(&**store, state.snapshot()).await?)
+    })
+    .await?;
     output.result(&explanation, || {
         let mut lines = vec![format!("{}: {}", explanation.status, explanation.summary)];
         for waiting in &explanation.waiting {

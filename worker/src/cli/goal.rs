@@ -1,23 +1,21 @@
 //! `glyph goal`: goals and their progress.
 
-use std::sync::Arc;
-
 use chrono::Utc;
 use clap::{Args, Subcommand};
-use glyph_workflow_engine::{
-    ids::{CommandId, Slug},
-    store::{RecordedOutcome, Store},
-};
-use serde_json::json;
+use glyph_workflow_engine::ids::{CommandId, Slug};
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
     CliError, Output, account,
-    connect::{open_store, orchestrator},
+    api::Call,
+    connect::orchestrator,
+    deployment::ask,
     output::{Table, grouped, time},
+    submit::applied,
 };
 use crate::{
-    operations::goals::{GoalDocument, check_completion, refusal_code},
+    operations::goals::{GoalDocument, GoalList, check_completion, refusal_code},
     settings::Settings,
     wire::{CompletionRequest, GoalReport, read_completion},
 };
@@ -67,32 +65,34 @@ pub(super) async fn run(
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
-    let store = open_store(settings).await?;
     match verb {
-        GoalVerb::Complete(args) => complete(args, &store, settings, output).await?,
+        GoalVerb::Complete(args) => complete(args, settings, output).await?,
         GoalVerb::List => {
-            let goals = GoalDocument::all(&*store, Utc::now()).await?;
-            output.result(&json!({"goals": goals}), || match goals.as_slice() {
+            let list: GoalList = ask(settings, Call::get(&[&"goals"]), async |store| {
+                let goals = GoalDocument::all(&**store, Utc::now()).await?;
+                Ok(GoalList { goals })
+            })
+            .await?;
+            output.result(&list, || match list.goals.as_slice() {
                 [] => "no goals yet: a worker counts towards those of the workflows".to_owned(),
                 goals => table(goals),
             });
         }
         GoalVerb::Show { workflow, goal } => {
-            let found = GoalDocument::find(&*store, &workflow, &goal, Utc::now()).await?;
-            let name = format!("{workflow}/{goal}");
-            let found = found.ok_or_else(|| CliError::not_found("goal", name))?;
+            let call = Call::get(&[&"goals", &workflow, &goal]);
+            let found: GoalDocument = ask(settings, call, async |store| {
+                let found = GoalDocument::find(&**store, &workflow, &goal, Utc::now()).await?;
+                let name = format!("{workflow}/{goal}");
+                found.ok_or_else(|| CliError::not_found("goal", name))
+            })
+            .await?;
             output.result(&found, || page(&found));
         }
     }
     Ok(())
 }
 
-async fn complete(
-    args: CompleteArgs,
-    store: &Arc<dyn Store>,
-    settings: &Settings,
-    output: Output,
-) -> Result<(), CliError> {
+async fn complete(args: CompleteArgs, settings: &Settings, output: Output) -> Result<(), CliError> {
     let CompleteArgs { workflow, goal, .. } = args;
     let name = format!("{workflow}/{goal}");
     let command_id = CommandId(args.command_id.unwrap_or_else(Uuid::now_v7));
@@ -102,6 +102,8 @@ async fn complete(
         "reason": args.reason,
         "checklist": args.checklist,
     });
+    let call = Call::post(&[&"goals", &workflow, &goal, &"complete"]);
+    let call = call.key(command_id).json(&statement);
     let (operator_command, statement) = read_completion(&CompletionRequest {
         workflow: workflow.clone(),
         goal: goal.clone(),
@@ -113,21 +115,19 @@ async fn complete(
         body: statement.to_string().as_bytes(),
     })
     .map_err(|unreadable| CliError::Usage(unreadable.to_string()))?;
-    let found = check_completion(&**store, &workflow, &goal, command_id, &statement).await?;
-    found
-        .ok_or_else(|| CliError::not_found("goal", &name))?
-        .map_err(|refusal| CliError::failed(refusal_code(&refusal), refusal.to_string()))?;
-    let orchestrator = orchestrator(store, settings);
-    let recorded = orchestrator.operator_command(&**store, operator_command);
-    match recorded.await? {
-        RecordedOutcome::Applied { result } => {
-            let document =
-                json!({"command_id": command_id, "outcome": "applied", "result": result});
-            output.result(&document, || format!("goal {name} is completed"));
-            Ok(())
-        }
-        RecordedOutcome::Rejected { reason, detail } => Err(CliError::failed(&reason, detail)),
-    }
+    let result: Value = ask(settings, call, async |store| {
+        let found = check_completion(&**store, &workflow, &goal, command_id, &statement).await?;
+        found
+            .ok_or_else(|| CliError::not_found("goal", &name))?
+            .map_err(|refusal| CliError::failed(refusal_code(&refusal), refusal.to_string()))?;
+        let orchestrator = orchestrator(store, settings);
+        let recorded = orchestrator.operator_command(&**store, operator_command);
+        applied(recorded.await?)
+    })
+    .await?;
+    let document = json!({"command_id": command_id, "outcome": "applied", "result": result});
+    output.result(&document, || format!("goal {name} is completed"));
+    Ok(())
 }
 
 fn table(goals: &[GoalDocument]) -> String {

@@ -10,7 +10,9 @@ use uuid::Uuid;
 
 use super::{
     CliError, Output,
-    connect::{open_store, orchestrator},
+    api::Call,
+    connect::orchestrator,
+    deployment::ask,
     keys::task_uuid,
     output::{Table, clipped, grouped, time},
     values::incident_code,
@@ -55,17 +57,26 @@ pub(super) async fn run(
         after,
         limit,
     } = verb;
-    let store = open_store(settings).await?;
-    let filter = IncidentFilter { workflow, code };
-    let found = incidents(&*store, &filter, after.map(TaskId), limit).await?;
+    let call = Call::get(&[&"incidents"])
+        .query("code", code)
+        .query("workflow", workflow.as_ref())
+        .query("after", after)
+        .query("limit", Some(limit));
+    let found: IncidentList = ask(settings, call, async |store| {
+        let filter = IncidentFilter { workflow, code };
+        Ok(incidents(&**store, &filter, after.map(TaskId), limit).await?)
+    })
+    .await?;
     output.result(&found, || list_text(&found));
     Ok(())
 }
 
 /// `glyph stuck`.
 pub(super) async fn run_stuck(settings: &Settings, output: Output) -> Result<(), CliError> {
-    let store = open_store(settings).await?;
-    let found = stuck(&*store, &orchestrator(&store, settings)).await?;
+    let found: Stuck = ask(settings, Call::get(&[&"stuck"]), async |store| {
+        Ok(stuck(&**store, &orchestrator(store, settings)).await?)
+    })
+    .await?;
     output.result(&found, || stuck_text(&found));
     Ok(())
 }

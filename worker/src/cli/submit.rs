@@ -4,6 +4,7 @@ use glyph_workflow_engine::{
     WorkflowOrchestrator,
     command::{CommandEnvelope, Outcome, ProcessResult},
     ids::Slug,
+    store::RecordedOutcome,
 };
 use serde_json::Value;
 
@@ -87,6 +88,14 @@ pub(super) fn show_outcome(told: CommandOutcome, output: Output) -> Result<(), C
     };
     output.result(&(), || format!("{text}{again}"));
     Ok(())
+}
+
+/// The result of an operator command.
+pub(super) fn applied(outcome: RecordedOutcome) -> Result<Value, CliError> {
+    match outcome {
+        RecordedOutcome::Applied { result } => Ok(result),
+        RecordedOutcome::Rejected { reason, detail } => Err(CliError::failed(reason, detail)),
+    }
 }
 
 fn result_text(result: Value) -> String {

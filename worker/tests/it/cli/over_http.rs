@@ -56,6 +56,7 @@ fn id(n: u128) -> String {
 /// verb is what the verbs before have left, so both ways must leave the same.
 const DONE: &str = r#"
 status
+stuck
 task list
 task list --workflow sentiment-dual --status running --label batch=a --limit 2
 task list --incident no_transition
@@ -68,6 +69,20 @@ task state {99}
 task history {1}
 task history {2} --after 1 --limit 2
 task history {99}
+task explain {1}
+task explain {2}
+task explain {7}
+incident list
+incident list --code no_transition --workflow held
+goal list
+goal show held sign-off
+goal show held nothing
+agreement
+agreement --workflow sentiment-dual --class positive
+annotator list
+annotator list --workflow sentiment-dual
+annotator show {11}
+assignment list --user {13}
 "#;
 
 /// What changes something: each line once, as JSON.
@@ -86,7 +101,15 @@ task advance {50} --command-id {2010}
 task retry {7} --command-id {2011}
 task retry {50} --command-id {2012}
 task cancel {50} --reason enough --command-id {2017}
+assignment next --user {22} --workflow sentiment-dual --command-id {2018}
+assignment list --user {22}
+assignment release --user {22} --reason gone
+annotator pause sentiment-dual {22} --reason break --command-id {2019}
+assignment next --user {22} --workflow sentiment-dual --command-id {2020}
+annotator resume sentiment-dual {22} --command-id {2021}
 task submit {3} --user {23} --data {"label":"positive"} --command-id {2023}
+goal complete held sign-off --reason done --command-id {2027}
+goal complete held sign-off --command-id {2028}
 task state {50}
 task history {50}
 "#;
