@@ -78,6 +78,12 @@ impl Call {
         self
     }
 
+    /// Sends a workflow file.
+    pub(super) fn yaml(mut self, file: Vec<u8>) -> Self {
+        self.body = Some(("application/yaml", file));
+        self
+    }
+
     /// Is a command of this id: repeating it has no effect.
     pub(super) fn key(mut self, command: CommandId) -> Self {
         self.key = Some(command);

@@ -9,7 +9,6 @@ use std::{
 
 use clap::Args;
 use glyph_workflow_engine::{
-    WorkflowConfig,
     backtest::{Accuracy, BacktestReport, Figures, Prices, read_setting},
     ids::TaskId,
 };
@@ -18,7 +17,9 @@ use serde_json::Value;
 
 use super::{
     CliError, Output,
-    connect::{open_store, orchestrator},
+    api::Call,
+    connect::orchestrator,
+    deployment::ask,
     diagnostics::workflow_of,
     output::{Table, clipped, grouped},
     values::pair,
@@ -26,7 +27,7 @@ use super::{
 };
 use crate::{
     operations::{
-        backtest::{BacktestPlan, backtest},
+        backtest::{BacktestPlan, BacktestRequest, backtest},
         text_file,
         workflows::resolve_one,
     },
@@ -94,14 +95,6 @@ pub(super) async fn run(
     let file = is_file(&args.workflow)
         .then(|| workflow_of(Path::new(&args.workflow), output))
         .transpose()?;
-    let store = open_store(settings).await?;
-    let orchestrator = orchestrator(&store, settings);
-    let workflow: WorkflowConfig = match file {
-        Some(workflow) => workflow,
-        None => resolve_one(&*store, &args.workflow)
-            .await?
-            .ok_or_else(|| CliError::not_found("workflow", &args.workflow))?,
-    };
     let mut prices = Prices::default();
     for (role, price) in args.prices {
         match role {
@@ -109,16 +102,38 @@ pub(super) async fn run(
             None => prices.each = Some(price),
         }
     }
-    let plan = BacktestPlan {
-        workflow,
-        set,
+    let request = BacktestRequest {
+        workflow: args.workflow,
+        set: set.iter().cloned().collect(),
         labels: args.labels.into_iter().collect(),
         prices,
         known: known.unwrap_or_default(),
     };
+    if file.is_some() && settings.api.is_some() {
+        return Err(CliError::Usage(
+            "a worker backtests revisions that are stored: store the file by `glyph workflow \
+             create`, and name it"
+                .to_owned(),
+        ));
+    }
     let bar = output.progress(None, "reading events");
-    let told = |events| bar.set_position(events);
-    let report = backtest(&*store, &orchestrator, plan, None, told).await?;
+    let call = Call::post(&[&"backtests"]).json(&request);
+    let report: BacktestReport = ask(settings, call, async |store| {
+        let workflow = match file {
+            Some(workflow) => workflow,
+            None => resolve_one(&**store, &request.workflow)
+                .await?
+                .ok_or_else(|| CliError::not_found("workflow", &request.workflow))?,
+        };
+        let orchestrator = orchestrator(store, settings);
+        let told = |events| bar.set_position(events);
+        let plan = BacktestPlan {
+            set,
+            ..request.plan(workflow)
+        };
+        Ok(backtest(&**store, &orchestrator, plan, None, told).await?)
+    })
+    .await?;
     bar.finish_and_clear();
     output.result(&report, || report_text(&report));
     Ok(())

@@ -9,7 +9,8 @@ use glyph_workflow_engine::{
 
 use super::{
     CliError, Output,
-    connect::open_store,
+    api::Call,
+    deployment::ask,
     diagnostics::workflow_of,
     output::{Table, grouped, percent},
     visualize::is_file,
@@ -72,16 +73,6 @@ pub(super) async fn run(
     let set = args.set.iter().map(|text| read_setting(text));
     let set = set.collect::<Result<_, _>>();
     let set = set.map_err(|error| CliError::Usage(format!("--set {error}")))?;
-    let (workflow, children) = if is_file(&args.workflow) {
-        (workflow_of(Path::new(&args.workflow), output)?, Vec::new())
-    } else {
-        let store = open_store(settings).await?;
-        let workflow: WorkflowConfig = resolve_one(&*store, &args.workflow)
-            .await?
-            .ok_or_else(|| CliError::not_found("workflow", &args.workflow))?;
-        let children = children_of(&*store, &workflow).await?;
-        (workflow, children)
-    };
     let request = TrialRequest {
         crowd: Crowd {
             tasks: args.tasks,
@@ -94,11 +85,32 @@ pub(super) async fn run(
         },
         set,
     };
-    let rules = (&StepLibrary::built_in(), &[] as &[&str]);
-    let tried = trial(workflow, children, request, rules, None).await;
-    let tried = tried.map_err(|failure| CliError::failed("trial", failure.to_string()))?;
+    let named = &args.workflow;
+    let tried: Trial = if is_file(named) {
+        let workflow = workflow_of(Path::new(named), output)?;
+        tried(workflow, Vec::new(), request).await?
+    } else {
+        let call = Call::post(&[&"workflows", named, &"trial"]).json(&request);
+        ask(settings, call, async |store| {
+            let workflow = resolve_one(&**store, named).await?;
+            let workflow = workflow.ok_or_else(|| CliError::not_found("workflow", named))?;
+            let children = children_of(&**store, &workflow).await?;
+            tried(workflow, children, request).await
+        })
+        .await?
+    };
     output.result(&tried, || text(&tried));
     Ok(())
+}
+
+async fn tried(
+    workflow: WorkflowConfig,
+    children: Vec<WorkflowConfig>,
+    request: TrialRequest,
+) -> Result<Trial, CliError> {
+    let rules = (&StepLibrary::built_in(), &[] as &[&str]);
+    let tried = trial(workflow, children, request, rules, None).await;
+    tried.map_err(|failure| CliError::failed("trial", failure.to_string()))
 }
 
 fn text(trial: &Trial) -> String {

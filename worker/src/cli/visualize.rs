@@ -5,8 +5,12 @@ use std::path::Path;
 use glyph_workflow_engine::WorkflowConfig;
 use serde_json::json;
 
-use super::{CliError, Output, connect::open_store, diagnostics::workflow_of};
-use crate::{diagram, operations::workflows::resolve_one, settings::Settings};
+use super::{CliError, Output, api::Call, deployment::ask, diagnostics::workflow_of};
+use crate::{
+    diagram,
+    operations::workflows::{WorkflowDocument, resolve_one},
+    settings::Settings,
+};
 
 /// Forms of a drawing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -47,12 +51,26 @@ pub(super) fn is_file(argument: &str) -> bool {
     argument == "-" || argument.contains(['/', '\\', '.']) || Path::new(argument).is_file()
 }
 
-/// A revision of the store.
+/// A stored revision.
 pub(super) async fn stored(
     workflow: &str,
     settings: &Settings,
 ) -> Result<WorkflowConfig, CliError> {
-    let store = open_store(settings).await?;
-    let config = resolve_one(&*store, workflow).await?;
-    config.ok_or_else(|| CliError::not_found("workflow", workflow))
+    let document = stored_document(workflow, settings).await?;
+    Ok(document.config)
+}
+
+/// A stored revision with the pause of its workflow.
+pub(super) async fn stored_document(
+    workflow: &str,
+    settings: &Settings,
+) -> Result<WorkflowDocument, CliError> {
+    let call = Call::get(&[&"workflows", &workflow]);
+    let document: WorkflowDocument = ask(settings, call, async |store| {
+        let config = resolve_one(&**store, workflow).await?;
+        let config = config.ok_or_else(|| CliError::not_found("workflow", workflow))?;
+        Ok(WorkflowDocument::with_pause(config, &**store).await?)
+    })
+    .await?;
+    Ok(document.with_revision())
 }

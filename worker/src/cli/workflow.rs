@@ -9,22 +9,28 @@ use glyph_workflow_engine::{
     WorkflowConfig,
     ids::{CommandId, Slug},
     parser::{Report, yaml_of},
-    store::{RecordedOutcome, WorkflowPause},
+    store::WorkflowPause,
 };
-use serde_json::json;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
     CliError, Output, account, answers,
-    connect::{open_store, orchestrator},
+    api::Call,
+    connect::orchestrator,
+    deployment::{Deployment, ask},
     diagnostics::{check, errors_of, read, render, workflow_of},
     dry_run, expanded,
     output::{Table, grouped, time},
+    submit::applied,
     trial::{self, TrialArgs},
-    visualize::{self, Drawing, is_file, stored},
+    visualize::{self, Drawing, is_file, stored, stored_document},
 };
 use crate::{
-    operations::workflows::{ListedWorkflow, WorkflowDiff, WorkflowDocument, file_of, resolve_one},
+    operations::workflows::{
+        FlowDocument, ListedWorkflow, WorkflowDiff, WorkflowDocument, WorkflowList, file_of,
+    },
     projections::flow::{Flow, flow_of},
     settings::Settings,
     wire::{OperatorRequest, PauseVerb, read_operator_command},
@@ -153,21 +159,30 @@ pub(super) async fn run(
         }
         WorkflowVerb::Trial(args) => trial::run(args, settings, output).await,
         WorkflowVerb::Flow { workflow } => {
-            let store = open_store(settings).await?;
-            if store.load_by_name(&workflow).await?.is_none() {
-                return Err(CliError::not_found("workflow", workflow));
-            }
-            let flow = flow_of(&*store, &workflow, Utc::now()).await?;
-            output.result(&json!({"workflow": workflow, "flow": flow}), || {
-                flow_text(&flow)
-            });
+            let call = Call::get(&[&"workflows", &workflow, &"flow"]);
+            let document: FlowDocument = ask(settings, call, async |store| {
+                if store.load_by_name(&workflow).await?.is_none() {
+                    return Err(CliError::not_found("workflow", workflow));
+                }
+                let flow = flow_of(&**store, &workflow, Utc::now()).await?;
+                Ok(FlowDocument { workflow, flow })
+            })
+            .await?;
+            output.result(&document, || flow_text(&document.flow));
             Ok(())
         }
         WorkflowVerb::Create { file } => create(&file, settings, output).await,
         WorkflowVerb::List { workflow, archived } => {
-            let store = open_store(settings).await?;
-            let revisions = ListedWorkflow::list(&*store, workflow.as_ref(), archived).await?;
-            output.result(&json!({"workflows": revisions}), || list_text(&revisions));
+            let workflow = workflow.as_ref();
+            let call = Call::get(&[&"workflows"])
+                .query("workflow", workflow)
+                .query("archived", Some(archived));
+            let list: WorkflowList = ask(settings, call, async |store| {
+                let workflows = ListedWorkflow::list(&**store, workflow, archived).await?;
+                Ok(WorkflowList { workflows })
+            })
+            .await?;
+            output.result(&list, || list_text(&list.workflows));
             Ok(())
         }
         WorkflowVerb::Show {
@@ -198,10 +213,7 @@ pub(super) async fn run(
             workflow,
             expanded: false,
         } => {
-            let store = open_store(settings).await?;
-            let config = resolve_one(&*store, &workflow).await?;
-            let config = config.ok_or_else(|| CliError::not_found("workflow", &workflow))?;
-            let document = WorkflowDocument::with_pause(config, &*store).await?;
+            let document = stored_document(&workflow, settings).await?;
             output.result(&document, || show_text(&document));
             Ok(())
         }
@@ -231,7 +243,8 @@ pub(super) async fn run_operator_command(
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
-    let body = json!({"reason": args.reason, "until": until}).to_string();
+    let body = json!({"reason": args.reason, "until": until});
+    let text = body.to_string();
     let command_id = CommandId(args.command_id.unwrap_or_else(Uuid::now_v7));
     let operator_command = read_operator_command(&OperatorRequest {
         verb,
@@ -240,32 +253,47 @@ pub(super) async fn run_operator_command(
         correlation_id: None,
         traceparent: None,
         actor: Some(&account::actor()),
-        body: body.as_bytes(),
+        body: text.as_bytes(),
     })
     .map_err(|unreadable| CliError::Usage(unreadable.to_string()))?;
-    let store = open_store(settings).await?;
-    match orchestrator(&store, settings)
-        .operator_command(&*store, operator_command)
-        .await?
-    {
-        RecordedOutcome::Applied { result } => {
-            let document =
-                json!({"command_id": command_id, "outcome": "applied", "result": result});
-            output.result(&document, || match verb {
-                PauseVerb::Pause => format!("workflow {} is paused", args.workflow),
-                PauseVerb::Resume => format!("workflow {} goes on", args.workflow),
-                PauseVerb::Archive => format!("workflow {} is archived", args.workflow),
-                PauseVerb::Restore => format!("workflow {} is restored", args.workflow),
-                PauseVerb::PauseAnnotator(user) => {
-                    format!("annotator {user} is paused in workflow {}", args.workflow)
-                }
-                PauseVerb::ResumeAnnotator(user) => {
-                    format!("annotator {user} goes on in workflow {}", args.workflow)
-                }
-            });
-            Ok(())
+    let call = operation(verb, &args.workflow).key(command_id).json(&body);
+    let result: Value = ask(settings, call, async |store| {
+        let orchestrator = orchestrator(store, settings);
+        applied(
+            orchestrator
+                .operator_command(&**store, operator_command)
+                .await?,
+        )
+    })
+    .await?;
+    let document = json!({"command_id": command_id, "outcome": "applied", "result": result});
+    output.result(&document, || match verb {
+        PauseVerb::Pause => format!("workflow {} is paused", args.workflow),
+        PauseVerb::Resume => format!("workflow {} goes on", args.workflow),
+        PauseVerb::Archive => format!("workflow {} is archived", args.workflow),
+        PauseVerb::Restore => format!("workflow {} is restored", args.workflow),
+        PauseVerb::PauseAnnotator(user) => {
+            format!("annotator {user} is paused in workflow {}", args.workflow)
         }
-        RecordedOutcome::Rejected { reason, detail } => Err(CliError::failed(&reason, detail)),
+        PauseVerb::ResumeAnnotator(user) => {
+            format!("annotator {user} goes on in workflow {}", args.workflow)
+        }
+    });
+    Ok(())
+}
+
+/// The operation that carries out an operator command.
+fn operation(verb: PauseVerb, workflow: &Slug) -> Call {
+    let of_workflow = |does: &str| Call::post(&[&"workflows", workflow, &does]);
+    let of_annotator =
+        |user, does: &str| Call::post(&[&"workflows", workflow, &"annotators", &user, &does]);
+    match verb {
+        PauseVerb::Pause => of_workflow("pause"),
+        PauseVerb::Resume => of_workflow("resume"),
+        PauseVerb::Archive => of_workflow("archive"),
+        PauseVerb::Restore => of_workflow("restore"),
+        PauseVerb::PauseAnnotator(user) => of_annotator(user, "pause"),
+        PauseVerb::ResumeAnnotator(user) => of_annotator(user, "resume"),
     }
 }
 
@@ -355,10 +383,17 @@ async fn create(file: &Path, settings: &Settings, output: Output) -> Result<(), 
         }
         return Err(errors_of(&name, &report.diagnostics, output));
     }
-    let store = open_store(settings).await?;
-    let orchestrator = orchestrator(&store, settings);
-    let (document, new) =
-        WorkflowDocument::create(&source, Some(&account::actor()), &orchestrator).await?;
+    let (document, new) = match Deployment::open(settings).await? {
+        Deployment::Store(store) => {
+            let orchestrator = orchestrator(&store, settings);
+            WorkflowDocument::create(&source, Some(&account::actor()), &orchestrator).await?
+        }
+        Deployment::Api(api) => {
+            let answer = api.send(&Call::post(&[&"workflows"]).yaml(source)).await?;
+            let new = answer.status() == StatusCode::CREATED;
+            (api.document(answer).await?, new)
+        }
+    };
     output.result(&document, || {
         let what = if new {
             "stored"

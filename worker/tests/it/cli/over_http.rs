@@ -74,6 +74,17 @@ task explain {2}
 task explain {7}
 incident list
 incident list --code no_transition --workflow held
+workflow list
+workflow list --workflow sentiment-dual
+workflow show sentiment-dual
+workflow show sentiment-dual@1 --expanded
+workflow show nobody
+workflow yaml sentiment-dual@1
+workflow diff sentiment-dual@1 held
+workflow answers sentiment-dual
+workflow visualize held
+workflow flow sentiment-dual
+workflow trial sentiment-dual --tasks 20
 goal list
 goal show held sign-off
 goal show held nothing
@@ -82,6 +93,7 @@ agreement --workflow sentiment-dual --class positive
 annotator list
 annotator list --workflow sentiment-dual
 annotator show {11}
+backtest --workflow sentiment-dual --set steps.annotate.completion.count=3
 assignment list --user {13}
 "#;
 
@@ -107,7 +119,14 @@ assignment release --user {22} --reason gone
 annotator pause sentiment-dual {22} --reason break --command-id {2019}
 assignment next --user {22} --workflow sentiment-dual --command-id {2020}
 annotator resume sentiment-dual {22} --command-id {2021}
+workflow create {file}
+workflow pause sentiment-dual --reason holidays --command-id {2022}
 task submit {3} --user {23} --data {"label":"positive"} --command-id {2023}
+workflow list
+workflow resume sentiment-dual --command-id {2024}
+workflow archive held --command-id {2025}
+workflow list --archived
+workflow restore held --command-id {2026}
 goal complete held sign-off --reason done --command-id {2027}
 goal complete held sign-off --command-id {2028}
 task state {50}
