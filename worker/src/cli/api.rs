@@ -63,6 +63,11 @@ impl Call {
         Self::new(Method::POST, path)
     }
 
+    /// An operation that sets something.
+    pub(super) fn put(path: &[&dyn fmt::Display]) -> Self {
+        Self::new(Method::PUT, path)
+    }
+
     /// Adds a parameter, if it has a value.
     pub(super) fn query(mut self, name: &str, value: Option<impl fmt::Display>) -> Self {
         let value = value.map(|value| (name.to_owned(), value.to_string()));

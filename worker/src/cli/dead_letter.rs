@@ -1,22 +1,20 @@
 //! `glyph dead-letter`: commands that could not be read or decided, kept for an operator.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write as _,
-};
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{
-    CliError, Output, account,
-    connect::{dead_letters, open_store},
+    CliError, Output,
+    deployment::Deployment,
     edit::{EditArgs, edited, marked},
     job::{ReplayArgs, create_and_follow},
+    letters::Letters,
     output::{Table, clipped, grouped},
 };
 use crate::{
-    dead_letters::{DeadLetter, DeadLetters, Letter, Visit},
+    dead_letters::DeadLetter,
     jobs::{JobKind, Selection},
     settings::Settings,
 };
@@ -88,23 +86,12 @@ impl LetterSelection {
 
     /// What it picks, by reason. Fails if one that is named is no dead letter, or if something is
     /// said and nothing matches, before anything is done.
-    async fn check(&self, queue: &dyn DeadLetters) -> Result<BTreeMap<String, u64>, CliError> {
-        let selection = self.selection();
-        let mut missing: BTreeSet<String> = self.ids.iter().cloned().collect();
-        let mut reasons = BTreeMap::new();
-        queue
-            .visit(&mut |handle, letter| {
-                if selection.picks(handle, letter) {
-                    *reasons.entry(letter.reason()).or_default() += 1;
-                    let id = letter.command_id().unwrap_or_default();
-                    missing.retain(|named| named != handle && !named.eq_ignore_ascii_case(&id));
-                }
-                Visit::Leave
-            })
-            .await?;
-        if let Some(id) = missing.first() {
-            return Err(CliError::not_found("dead_letter", id));
-        }
+    async fn check(
+        &self,
+        letters: &Letters,
+        output: Output,
+    ) -> Result<BTreeMap<String, u64>, CliError> {
+        let reasons = letters.count(&self.selection(), output).await?;
         if reasons.is_empty() && !self.all {
             let text = "no dead letter matches; `glyph dead-letter list` shows them";
             return Err(CliError::failed("dead_letter_not_found", text));
@@ -118,37 +105,47 @@ pub(super) async fn run(
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
-    let queue = dead_letters(settings).await?;
+    let letters = Letters::open(settings).await?;
     match verb {
+        DeadLetterVerb::List {
+            reason,
+            by_reason: true,
+            ..
+        } => {
+            let of_reason = Selection {
+                reason,
+                ..Selection::default()
+            };
+            let counts = letters.count(&of_reason, output).await?;
+            output.result(&json!({"reasons": counts}), || reasons_text(&counts));
+        }
         DeadLetterVerb::List {
             limit,
             reason,
-            by_reason,
             set_aside,
+            ..
         } => {
-            if by_reason {
-                let counts = count_by_reason(&*queue, reason.as_deref()).await?;
-                output.result(&json!({"reasons": counts}), || reasons_text(&counts));
-                return Ok(());
-            }
-            let letters = if set_aside {
-                queue.set_aside(limit).await?
+            let found = if set_aside {
+                letters.set_aside(limit).await?
             } else {
-                listed(&*queue, limit, reason.as_deref()).await?
+                letters.list(limit, reason.as_deref(), output).await?
             };
-            output.result(&json!({"dead_letters": letters}), || list_text(&letters));
+            output.result(&json!({"dead_letters": found}), || list_text(&found));
         }
         DeadLetterVerb::Show { letter } => {
-            let (handle, letter) = find(&*queue, &letter).await?;
-            let letter = letter.shown(&handle);
+            let letter = letters.find(&letter).await?;
             output.result(&letter, || show_text(&letter));
         }
         DeadLetterVerb::Edit { letter, edit } => {
-            let (handle, letter) = find(&*queue, &letter).await?;
-            edit_letter(&*queue, &handle, letter, &edit, output).await?;
+            let change = |body: &[u8]| changed(body, &edit);
+            let (before, now) = letters.edit(&letter, change).await?;
+            output.result(&json!({"letter": now, "edited": before}), || match &now {
+                Some(now) => format!("edited; try it: glyph dead-letter replay {now}"),
+                None => "edited".to_owned(),
+            });
         }
         DeadLetterVerb::Replay { selection, replay } => {
-            let reasons = selection.check(&*queue).await?;
+            let reasons = selection.check(&letters, output).await?;
             let total: u64 = reasons.values().sum();
             if replay.dry_run || total == 0 {
                 let document = json!({"would_replay": total, "reasons": reasons});
@@ -161,17 +158,13 @@ pub(super) async fn run(
                 });
                 return Ok(());
             }
-            let store = open_store(settings).await?;
+            let deployment = Deployment::open(settings).await?;
             let spec = replay.spec(JobKind::ReplayDeadLetters, selection.selection());
-            create_and_follow(&*store, &spec, &replay, output).await?;
+            create_and_follow(&deployment, &spec, &replay, output).await?;
         }
         DeadLetterVerb::Drop(selection) => {
-            selection.check(&*queue).await?;
-            let picked = selection.selection();
-            let count = queue
-                .remove(&|handle, letter| picked.picks(handle, letter))
-                .await?;
-            tracing::info!(count, actor = account::actor(), "dead letters were dropped");
+            selection.check(&letters, output).await?;
+            let count = letters.remove(&selection.selection()).await?;
             output.result(&json!({"dropped": count}), || {
                 format!("{count} thrown away")
             });
@@ -180,93 +173,14 @@ pub(super) async fn run(
     Ok(())
 }
 
-async fn listed(
-    queue: &dyn DeadLetters,
-    limit: usize,
-    reason: Option<&str>,
-) -> Result<Vec<DeadLetter>, CliError> {
-    let mut letters = Vec::new();
-    queue
-        .visit(&mut |handle, letter| {
-            if letters.len() >= limit {
-                return Visit::End;
-            }
-            if reason.is_none_or(|reason| reason == letter.reason()) {
-                letters.push(letter.shown(handle));
-            }
-            Visit::Leave
-        })
-        .await?;
-    Ok(letters)
-}
-
-async fn count_by_reason(
-    queue: &dyn DeadLetters,
-    reason: Option<&str>,
-) -> Result<BTreeMap<String, u64>, CliError> {
-    let mut counts = BTreeMap::new();
-    queue
-        .visit(&mut |_, letter| {
-            let found = letter.reason();
-            if reason.is_none_or(|reason| reason == found) {
-                *counts.entry(found).or_default() += 1;
-            }
-            Visit::Leave
-        })
-        .await?;
-    Ok(counts)
-}
-
-/// The letter of that handle, or else the oldest one of that command id.
-async fn find(queue: &dyn DeadLetters, named: &str) -> Result<(String, Letter), CliError> {
-    let selection = Selection {
-        ids: vec![named.to_owned()],
-        ..Selection::default()
-    };
-    let mut found: Option<(String, Letter)> = None;
-    queue
-        .visit(&mut |handle, letter| {
-            if handle == named || found.is_none() && selection.picks(handle, letter) {
-                found = Some((handle.to_owned(), letter.clone()));
-            }
-            if handle == named {
-                Visit::End
-            } else {
-                Visit::Leave
-            }
-        })
-        .await?;
-    found.ok_or_else(|| CliError::not_found("dead_letter", named))
-}
-
-async fn edit_letter(
-    queue: &dyn DeadLetters,
-    handle: &str,
-    letter: Letter,
-    edit: &EditArgs,
-    output: Output,
-) -> Result<(), CliError> {
-    let body = edited(&letter.body, edit)?;
-    if body == letter.body {
-        return Err(CliError::failed(
-            "unchanged",
-            "the body is the same; nothing was changed",
-        ));
+/// The new body of a letter, which must be another one.
+fn changed(body: &[u8], edit: &EditArgs) -> Result<Vec<u8>, CliError> {
+    let changed = edited(body, edit)?;
+    if changed == body {
+        let text = "the body is the same; nothing was changed";
+        return Err(CliError::failed("unchanged", text));
     }
-    let letter = letter.edited(body, &account::actor()).map_err(|error| {
-        CliError::failed(error.code.as_str(), format!("{error}; nothing was changed"))
-    })?;
-    let body = letter.body.clone();
-    if !queue.replace(handle, letter).await? {
-        return Err(CliError::not_found("dead_letter", handle));
-    }
-    // It has another content, and so another handle.
-    let now = queue.handle_of(&body).await?;
-    output.result(&json!({"letter": now, "edited": handle}), || match &now {
-        Some(now) => format!("edited; try it: glyph dead-letter replay {now}"),
-        None => "edited".to_owned(),
-    });
-    Ok(())
+    Ok(changed)
 }
 
 pub(super) fn reasons_text(counts: &BTreeMap<String, u64>) -> String {

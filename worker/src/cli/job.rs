@@ -1,20 +1,22 @@
 //! `glyph job`: bulk work that the workers do. Also how other verbs create such work and follow it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use clap::{Args, Subcommand};
-use glyph_workflow_engine::store::{JobItem, JobItemState, JobRow, JobState, Store};
-use serde_json::json;
+use glyph_workflow_engine::store::{JobItemState, JobRow, JobState, Store};
+use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::{
     CliError, Output, account,
-    connect::open_store,
+    api::Call,
+    deployment::Deployment,
     output::{Table, clipped, grouped},
 };
 use crate::{
     jobs::{JobKind, JobSettings, JobSpec, Selection},
+    operations::jobs::{FailedItem, JobDocument, JobList, StartedJob},
     settings::Settings,
 };
 
@@ -22,8 +24,6 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(300);
 /// How long no worker may have taken a job before that is said.
 const UNCLAIMED: Duration = Duration::from_secs(10);
-/// Failed items that `show` lists.
-const FAILED_SHOWN: u32 = 100;
 
 /// Verbs on jobs.
 #[derive(Clone, Debug, Subcommand)]
@@ -93,22 +93,29 @@ pub(super) async fn run(
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
-    let store = open_store(settings).await?;
+    let deployment = Deployment::open(settings).await?;
     match verb {
         JobVerb::List { limit } => {
-            let jobs = store.jobs(limit).await?;
-            output.result(&json!({"jobs": jobs}), || list_text(&jobs));
+            let call = Call::get(&[&"jobs"]).query("limit", Some(limit));
+            let of_store = async |store: &Arc<dyn Store>| {
+                let jobs = store.jobs(limit).await?;
+                Ok(JobList { jobs })
+            };
+            let list = deployment.ask(call, of_store).await?;
+            output.result(&list, || list_text(&list.jobs));
         }
-        JobVerb::Show { job } => {
-            let row = job_of(&*store, job).await?;
-            show(&*store, &row, output).await?;
-        }
+        JobVerb::Show { job } => show(&job_of(&deployment, job).await?, output),
         JobVerb::Stop { job } => {
-            let row = job_of(&*store, job).await?;
-            if !store.stop_job(job, &account::actor()).await? {
+            let call = Call::post(&[&"jobs", &job, &"stop"]);
+            let of_store = async |store: &Arc<dyn Store>| {
+                let row = row_of(&**store, job).await?;
+                if store.stop_job(job, &account::actor()).await? {
+                    return Ok(StartedJob { job });
+                }
                 let text = format!("job {job} has ended ({})", row.state.as_str());
-                return Err(CliError::failed("job_ended", text));
-            }
+                Err(CliError::failed("job_ended", text))
+            };
+            let StartedJob { job } = deployment.ask(call, of_store).await?;
             output.result(&json!({"job": job, "stopping": true}), || {
                 format!("stops; what was not tried goes back. glyph job show {job}")
             });
@@ -117,21 +124,57 @@ pub(super) async fn run(
     Ok(())
 }
 
-async fn job_of(store: &dyn Store, id: Uuid) -> Result<JobRow, CliError> {
+async fn row_of(store: &dyn Store, id: Uuid) -> Result<JobRow, CliError> {
     let row = store.job(id).await?;
     row.ok_or_else(|| CliError::not_found("job", id))
 }
 
+async fn job_of(deployment: &Deployment, id: Uuid) -> Result<JobDocument, CliError> {
+    let of_store = async |store: &Arc<dyn Store>| {
+        let row = row_of(&**store, id).await?;
+        Ok(JobDocument::of(row, &**store).await?)
+    };
+    deployment.ask(Call::get(&[&"jobs", &id]), of_store).await
+}
+
+/// Creates a job.
+async fn create(deployment: &Deployment, spec: &JobSpec) -> Result<Uuid, CliError> {
+    let of = match spec.kind {
+        JobKind::ReplayDeadLetters => "dead-letters",
+        JobKind::ReplayRejected => "rejected",
+    };
+    let JobSettings { select, stop_at } = &spec.settings;
+    let chosen = chosen(select, Some(*stop_at));
+    let of_store = async |store: &Arc<dyn Store>| {
+        let job = spec.new_job();
+        let id = job.id;
+        store.create_job(job).await?;
+        Ok(StartedJob { job: id })
+    };
+    let call = Call::post(&[&of, &"replay"]).json(&chosen);
+    Ok(deployment.ask(call, of_store).await?.job)
+}
+
+/// What is chosen, as operations take it.
+pub(super) fn chosen(select: &Selection, stop_at: Option<f64>) -> Value {
+    json!({
+        "ids": select.ids,
+        "reason": select.reason,
+        "task": select.task,
+        "workflow": select.workflow,
+        "all": *select == Selection::default(),
+        "stop_at": stop_at,
+    })
+}
+
 /// Creates a job, and follows it to its end unless told not to. The job does not need the caller.
 pub(super) async fn create_and_follow(
-    store: &dyn Store,
+    deployment: &Deployment,
     spec: &JobSpec,
     args: &ReplayArgs,
     output: Output,
 ) -> Result<(), CliError> {
-    let job = spec.new_job();
-    let id = job.id;
-    store.create_job(job).await?;
+    let id = create(deployment, spec).await?;
     if args.no_wait {
         output.result(&json!({"job": id}), || {
             format!("job {id} goes on; glyph job show {id}, glyph job stop {id}")
@@ -139,8 +182,8 @@ pub(super) async fn create_and_follow(
         return Ok(());
     }
     output.note(&format!("job {id}"));
-    let row = tokio::select! {
-        row = followed(store, id, output) => row?,
+    let document = tokio::select! {
+        document = followed(deployment, id, output) => document?,
         _ = tokio::signal::ctrl_c() => {
             let text = format!(
                 "the job goes on: `glyph job show {id}` shows it, `glyph job stop {id}` stops it"
@@ -148,21 +191,27 @@ pub(super) async fn create_and_follow(
             return Err(CliError::failed("interrupted", text));
         }
     };
-    show(store, &row, output).await?;
+    show(&document, output);
+    let row = &document.job;
     let failed = row.state != JobState::Done || row.count(JobItemState::Failed) > 0;
     if failed { Err(CliError::Shown) } else { Ok(()) }
 }
 
 /// Waits for the end of a job and shows its progress.
-async fn followed(store: &dyn Store, id: Uuid, output: Output) -> Result<JobRow, CliError> {
+async fn followed(
+    deployment: &Deployment,
+    id: Uuid,
+    output: Output,
+) -> Result<JobDocument, CliError> {
     let began = Instant::now();
     let mut told = false;
     let bar = output.progress(Some(0), "tried");
     loop {
-        let row = job_of(store, id).await?;
+        let document = job_of(deployment, id).await?;
+        let row = &document.job;
         if row.state != JobState::Running {
             bar.finish_and_clear();
-            return Ok(row);
+            return Ok(document);
         }
         if row.phase.is_empty() && began.elapsed() > UNCLAIMED && !told {
             told = true;
@@ -174,17 +223,11 @@ async fn followed(store: &dyn Store, id: Uuid, output: Output) -> Result<JobRow,
     }
 }
 
-async fn show(store: &dyn Store, row: &JobRow, output: Output) -> Result<(), CliError> {
-    let failed = store.job_items(row.id, JobItemState::Failed, 0, FAILED_SHOWN);
-    let failed = failed.await?;
-    let items: Vec<_> = failed
-        .iter()
-        .map(|item| json!({"item": item.ordinal, "task_id": item.order_key, "detail": item.detail}))
-        .collect();
-    output.result(&json!({"job": row, "failed": items}), || {
-        show_text(row, &failed)
+fn show(document: &JobDocument, output: Output) {
+    let JobDocument { job, failed } = document;
+    output.result(&json!({"job": job, "failed": failed}), || {
+        show_text(job, failed)
     });
-    Ok(())
 }
 
 /// What became of the items, in a sentence.
@@ -227,7 +270,7 @@ fn list_text(jobs: &[JobRow]) -> String {
     table.render(0)
 }
 
-fn show_text(row: &JobRow, failed: &[JobItem]) -> String {
+fn show_text(row: &JobRow, failed: &[FailedItem]) -> String {
     let mut table = Table::plain();
     table.row(["job", &row.id.to_string()]);
     table.row(["what", &row.kind]);
@@ -244,8 +287,8 @@ fn show_text(row: &JobRow, failed: &[JobItem]) -> String {
         let mut table = Table::new(&["item", "task", "why"]);
         for item in failed {
             table.row([
-                item.ordinal.to_string(),
-                item.order_key.clone().unwrap_or_else(|| "-".to_owned()),
+                item.item.to_string(),
+                item.task_id.clone().unwrap_or_else(|| "-".to_owned()),
                 clipped(item.detail.as_deref().unwrap_or_default(), 120),
             ]);
         }

@@ -30,6 +30,7 @@ mod incident;
 mod job;
 mod keys;
 mod labels;
+mod letters;
 mod migrate;
 mod migration;
 mod needs;

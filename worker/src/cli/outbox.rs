@@ -6,11 +6,12 @@ use uuid::Uuid;
 
 use super::{
     CliError, Output, account,
-    connect::open_store,
+    api::Call,
+    deployment::ask,
     output::{Table, clipped},
 };
 use crate::{
-    operations::outbox::{DropFailure, HeldMessage, OutboxList, drop_refused},
+    operations::outbox::{DropFailure, DroppedMessage, HeldMessage, OutboxList, drop_refused},
     settings::Settings,
 };
 
@@ -38,17 +39,26 @@ pub(super) async fn run(
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
-    let store = open_store(settings).await?;
     match verb {
         OutboxVerb::List { limit } => {
-            let list = OutboxList::read(&*store, limit).await?;
+            let call = Call::get(&[&"outbox"]).query("limit", Some(limit));
+            let list: OutboxList = ask(settings, call, async |store| {
+                Ok(OutboxList::read(&**store, limit).await?)
+            })
+            .await?;
             output.result(&list, || list_text(&list));
         }
         OutboxVerb::Drop { message_id } => {
-            let dropped = drop_refused(&*store, message_id).await?;
-            let (actor, key) = (account::actor(), &dropped.routing_key);
-            tracing::warn!(%message_id, routing_key = key, actor, "a refused message was given up");
+            let call = Call::post(&[&"outbox", &message_id, &"drop"]);
+            let dropped: DroppedMessage = ask(settings, call, async |store| {
+                let dropped = drop_refused(&**store, message_id).await?;
+                let (actor, key) = (account::actor(), &dropped.routing_key);
+                tracing::warn!(%message_id, routing_key = key, actor, "a refused message was given up");
+                Ok(dropped)
+            })
+            .await?;
             output.result(&dropped, || {
+                let key = &dropped.routing_key;
                 format!("given up: {key} {message_id}\n{}", dropped.consequence)
             });
         }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use clap::{Args, Subcommand};
@@ -12,13 +13,16 @@ use glyph_workflow_engine::{
     limits::PAGE_MAX,
     store::{CommandPage, CommandRow, RecordedOutcome, RejectedFilter, Store},
 };
+use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
     CliError, Output, account,
+    api::Call,
     connect::{open_store, orchestrator},
     dead_letter::reasons_text,
+    deployment::Deployment,
     edit::{EditArgs, edited},
     job::{ReplayArgs, create_and_follow},
     output::{Table, clipped, grouped},
@@ -98,14 +102,30 @@ impl Filter {
         self.reason.is_none() && self.workflow.is_none() && self.task.is_none()
     }
 
-    fn of_inbox(&self) -> RejectedFilter {
-        RejectedFilter {
-            task: self.task.map(TaskId),
-            workflow: self.workflow.clone(),
-            reason: self.reason.clone(),
-            not_exported: false,
-            oldest_first: false,
-        }
+    /// A page of those that it leaves, newest first.
+    async fn page(
+        &self,
+        deployment: &Deployment,
+        after: Option<CommandId>,
+        limit: u32,
+    ) -> Result<CommandPage, CliError> {
+        let call = Call::get(&[&"rejected"])
+            .query("reason", self.reason.as_ref())
+            .query("workflow", self.workflow.as_ref())
+            .query("task", self.task)
+            .query("after", after)
+            .query("limit", Some(limit));
+        let of_store = async |store: &Arc<dyn Store>| {
+            let filter = RejectedFilter {
+                task: self.task.map(TaskId),
+                workflow: self.workflow.clone(),
+                reason: self.reason.clone(),
+                not_exported: false,
+                oldest_first: false,
+            };
+            Ok(store.rejected(&filter, after, limit).await?)
+        };
+        deployment.ask(call, of_store).await
     }
 }
 
@@ -143,24 +163,21 @@ impl RejectedSelection {
     /// Those that are chosen, page by page. Fails if one that is named is not rejected.
     async fn each(
         &self,
-        store: &dyn Store,
-        mut on: impl AsyncFnMut(Vec<CommandRow>) -> Result<(), CliError>,
+        deployment: &Deployment,
+        mut on: impl FnMut(Vec<CommandRow>),
     ) -> Result<(), CliError> {
         if !self.ids.is_empty() {
             let mut rows = Vec::new();
             for id in &self.ids {
-                rows.push(rejected(store, CommandId(*id)).await?);
+                rows.push(rejected(deployment, CommandId(*id)).await?);
             }
-            return on(rows).await;
+            on(rows);
+            return Ok(());
         }
-        let filter = RejectedFilter {
-            oldest_first: true,
-            ..self.filter.of_inbox()
-        };
         let mut after = None;
         loop {
-            let page = store.rejected(&filter, after, PAGE_MAX).await?;
-            on(page.commands).await?;
+            let page = self.filter.page(deployment, after, PAGE_MAX).await?;
+            on(page.commands);
             match page.next_after {
                 Some(next) => after = Some(next),
                 None => return Ok(()),
@@ -168,13 +185,12 @@ impl RejectedSelection {
         }
     }
 
-    async fn reasons(&self, store: &dyn Store) -> Result<BTreeMap<String, u64>, CliError> {
+    async fn reasons(&self, deployment: &Deployment) -> Result<BTreeMap<String, u64>, CliError> {
         let mut counts = BTreeMap::new();
-        self.each(store, async |rows| {
+        self.each(deployment, |rows| {
             for row in rows {
                 *counts.entry(reason_of(&row).0.to_owned()).or_default() += 1;
             }
-            Ok(())
         })
         .await?;
         Ok(counts)
@@ -186,7 +202,7 @@ pub(super) async fn run(
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
-    let store = open_store(settings).await?;
+    let deployment = Deployment::open(settings).await?;
     match verb {
         RejectedVerb::List {
             filter,
@@ -198,7 +214,7 @@ pub(super) async fn run(
                 filter,
                 all: true,
             };
-            let counts = all.reasons(&*store).await?;
+            let counts = all.reasons(&deployment).await?;
             output.result(&json!({"reasons": counts}), || reasons_text(&counts));
         }
         RejectedVerb::List {
@@ -207,30 +223,30 @@ pub(super) async fn run(
             limit,
             ..
         } => {
-            let page = store
-                .rejected(&filter.of_inbox(), after.map(CommandId), limit)
+            let page = filter
+                .page(&deployment, after.map(CommandId), limit)
                 .await?;
             output.result(&page, || list_text(&page));
         }
         RejectedVerb::Show { command_id } => {
-            let row = rejected(&*store, CommandId(command_id)).await?;
+            let row = rejected(&deployment, CommandId(command_id)).await?;
             output.result(&row, || show_text(&row));
         }
         RejectedVerb::Edit { command_id, edit } => {
-            let row = rejected(&*store, CommandId(command_id)).await?;
+            let row = rejected(&deployment, CommandId(command_id)).await?;
             let body = edited(payload_of(&row)?.to_string().as_bytes(), &edit)?;
             let payload = serde_json::from_slice(&body)
                 .map_err(|error| CliError::failed("malformed", format!("not JSON: {error}")))?;
-            replay_now(&store, settings, row.command_id, &payload, output).await?;
+            replay_now(&deployment, settings, row.command_id, &payload, output).await?;
         }
         RejectedVerb::Replay { selection, replay } => {
             selection.check()?;
             if let ([id], false) = (selection.ids.as_slice(), replay.dry_run) {
-                let row = rejected(&*store, CommandId(*id)).await?;
+                let row = rejected(&deployment, CommandId(*id)).await?;
                 let payload = payload_of(&row)?;
-                return replay_now(&store, settings, row.command_id, payload, output).await;
+                return replay_now(&deployment, settings, row.command_id, payload, output).await;
             }
-            let reasons = selection.reasons(&*store).await?;
+            let reasons = selection.reasons(&deployment).await?;
             let total: u64 = reasons.values().sum();
             if replay.dry_run || total == 0 {
                 let document = json!({"would_replay": total, "reasons": reasons});
@@ -241,22 +257,26 @@ pub(super) async fn run(
                 return Ok(());
             }
             let spec = replay.spec(JobKind::ReplayRejected, selection.selection());
-            create_and_follow(&*store, &spec, &replay, output).await?;
+            create_and_follow(&deployment, &spec, &replay, output).await?;
         }
-        RejectedVerb::Export { file } => export(&*store, &file, output).await?,
+        RejectedVerb::Export { file } => {
+            let store = open_store(settings).await?;
+            export(&*store, &file, output).await?;
+        }
         RejectedVerb::Drop(selection) => {
             selection.check()?;
-            let (actor, mut dropped) = (account::actor(), 0);
             // Read before anything is dropped, so that pages do not shift.
             let mut ids = Vec::new();
-            selection
-                .each(&*store, async |rows| {
-                    ids.extend(rows.iter().map(|row| row.command_id));
-                    Ok(())
-                })
-                .await?;
+            let named = |rows: Vec<CommandRow>| ids.extend(rows.iter().map(|row| row.command_id));
+            selection.each(&deployment, named).await?;
+            let mut dropped = 0;
             for page in ids.chunks(PAGE_MAX as usize) {
-                dropped += store.drop_rejected(page, &actor).await?;
+                let call = Call::post(&[&"rejected", &"drop"]).json(&json!({"ids": page}));
+                let of_store = async |store: &Arc<dyn Store>| {
+                    let dropped = store.drop_rejected(page, &account::actor()).await?;
+                    Ok(Dropped { dropped })
+                };
+                dropped += deployment.ask(call, of_store).await?.dropped;
             }
             output.result(&json!({"dropped": dropped}), || {
                 format!("{} taken out of the list", grouped(dropped))
@@ -264,6 +284,12 @@ pub(super) async fn run(
         }
     }
     Ok(())
+}
+
+/// What was taken out of the list.
+#[derive(Deserialize)]
+struct Dropped {
+    dropped: u64,
 }
 
 /// Writes page by page; a page is on the disk before it is marked.
@@ -304,35 +330,46 @@ fn payload_of(row: &CommandRow) -> Result<&Value, CliError> {
     })
 }
 
-/// Runs one command in this process, under the first unused id derived from its own.
+/// Runs one command under the first unused id derived from its own.
 async fn replay_now(
-    store: &std::sync::Arc<dyn Store>,
+    deployment: &Deployment,
     settings: &Settings,
     source: CommandId,
     payload: &Value,
     output: Output,
 ) -> Result<(), CliError> {
-    let id = first_replay(&**store, source)
-        .await?
-        .map_err(|why| CliError::failed(why.code(), why.to_string()))?;
-    let command = command_of(payload, id)
-        .map_err(|error| CliError::failed(error.code.as_str(), error.to_string()))?;
-    let task_id = command.command.task_id();
-    let outcome = submit(&orchestrator(store, settings), command).await?;
-    output.note(&format!("replayed as command {id}"));
-    show_outcome(CommandOutcome::of(task_id, id, outcome)?, output)
+    let call = Call::post(&[&"rejected", &source, &"replay"]).asks_outcome();
+    let call = call.json(&json!({"payload": payload}));
+    let of_store = async |store: &Arc<dyn Store>| {
+        let id = first_replay(&**store, source)
+            .await?
+            .map_err(|why| CliError::failed(why.code(), why.to_string()))?;
+        let command = command_of(payload, id)
+            .map_err(|error| CliError::failed(error.code.as_str(), error.to_string()))?;
+        let task_id = command.command.task_id();
+        let outcome = submit(&orchestrator(store, settings), command).await?;
+        Ok(CommandOutcome::of(task_id, id, outcome)?)
+    };
+    let outcome: CommandOutcome = deployment.ask(call, of_store).await?;
+    output.note(&format!("replayed as command {}", outcome.command_id));
+    show_outcome(outcome, output)
 }
 
-async fn rejected(store: &dyn Store, id: CommandId) -> Result<CommandRow, CliError> {
-    let row = store.command(id).await?;
-    let row = row.ok_or_else(|| CliError::not_found("command", id))?;
-    match row.outcome {
-        RecordedOutcome::Rejected { .. } => Ok(row),
-        RecordedOutcome::Applied { .. } => Err(CliError::failed(
-            "not_rejected",
-            format!("command {id} was applied"),
-        )),
-    }
+async fn rejected(deployment: &Deployment, id: CommandId) -> Result<CommandRow, CliError> {
+    let of_store = async |store: &Arc<dyn Store>| {
+        let row = store.command(id).await?;
+        let row = row.ok_or_else(|| CliError::not_found("command", id))?;
+        match row.outcome {
+            RecordedOutcome::Rejected { .. } => Ok(row),
+            RecordedOutcome::Applied { .. } => Err(CliError::failed(
+                "not_rejected",
+                format!("command {id} was applied"),
+            )),
+        }
+    };
+    deployment
+        .ask(Call::get(&[&"rejected", &id]), of_store)
+        .await
 }
 
 fn reason_of(row: &CommandRow) -> (&str, &str) {

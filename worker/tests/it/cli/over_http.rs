@@ -94,6 +94,20 @@ annotator list
 annotator list --workflow sentiment-dual
 annotator show {11}
 backtest --workflow sentiment-dual --set steps.annotate.completion.count=3
+outbox list
+outbox drop {99}
+rejected list
+rejected list --reason duplicate_submission --limit 1
+rejected list --by-reason
+rejected show {1004}
+rejected show {99}
+dead-letter list
+dead-letter list --by-reason
+dead-letter list --set-aside
+dead-letter show {1005}
+dead-letter show {99}
+job list
+job show {99}
 assignment list --user {13}
 "#;
 
@@ -129,6 +143,18 @@ workflow list --archived
 workflow restore held --command-id {2026}
 goal complete held sign-off --reason done --command-id {2027}
 goal complete held sign-off --command-id {2028}
+rejected edit {1004} --set annotation.user_id={24}
+rejected replay {1006} --dry-run
+rejected replay {1006}
+rejected drop {1006}
+rejected drop --all
+dead-letter edit {1005} --set workflow=held
+dead-letter replay {1005} --dry-run
+dead-letter replay {1005} --no-wait
+dead-letter drop --all
+dead-letter drop --all
+job list
+job stop {99}
 task state {50}
 task history {50}
 "#;
