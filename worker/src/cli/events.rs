@@ -1,6 +1,6 @@
 //! `glyph events`: the log as a feed, and messages sent again from it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt, sync::Arc, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 use glyph_workflow_engine::{events::LogPosition, ids::WorkflowId, limits::PAGE_MAX, store::Store};
@@ -9,7 +9,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     CliError, Output,
+    api::Call,
     connect::{Publisher, open_store},
+    deployment::Deployment,
     output::grouped,
 };
 use crate::{
@@ -79,6 +81,15 @@ enum From {
     End,
 }
 
+impl fmt::Display for From {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::At(position) => position.fmt(f),
+            Self::End => f.write_str("end"),
+        }
+    }
+}
+
 impl std::str::FromStr for From {
     type Err = String;
 
@@ -126,7 +137,6 @@ pub(super) async fn run(
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
-    let store = open_store(settings).await?;
     match verb {
         EventsVerb::Tail {
             select,
@@ -138,9 +148,13 @@ pub(super) async fn run(
                 Form::Events => FeedForm::Events,
                 Form::Messages => FeedForm::Messages,
             };
-            tail(&*store, &select, form, (follow, limit), output).await
+            let deployment = Deployment::open(settings).await?;
+            tail(&deployment, &select, form, (follow, limit), output).await
         }
-        EventsVerb::Replay { select, to } => replay(&*store, settings, &select, &to, output).await,
+        EventsVerb::Replay { select, to } => {
+            let store = open_store(settings).await?;
+            replay(&*store, settings, &select, &to, output).await
+        }
     }
 }
 
@@ -163,19 +177,44 @@ async fn page(
     Ok((page, next))
 }
 
+/// A page of the log, from the beginning that was asked for where there is none before it.
+async fn next_page(
+    deployment: &Deployment,
+    select: &Select,
+    form: FeedForm,
+    after: Option<LogPosition>,
+) -> Result<FeedPage, CliError> {
+    let begin = after.map_or(select.from, From::At);
+    let types = (!select.types.is_empty()).then(|| select.types.join(","));
+    let call = Call::get(&[&"events"])
+        .query("after", Some(begin))
+        .query("as", Some(form.as_str()))
+        .query("workflow", select.workflow.as_ref())
+        .query("type", types)
+        .query("limit", Some(PAGE_MAX));
+    let of_store = async |store: &Arc<dyn Store>| {
+        let after = match begin {
+            From::At(position) => position,
+            From::End => store.log_end().await?,
+        };
+        let (page, _) = page(&**store, &select.filter(form), after).await?;
+        Ok(page)
+    };
+    deployment.ask(call, of_store).await
+}
+
 async fn tail(
-    store: &dyn Store,
+    deployment: &Deployment,
     select: &Select,
     form: FeedForm,
     (follow, limit): (bool, Option<u64>),
     output: Output,
 ) -> Result<(), CliError> {
-    let filter = select.filter(form);
-    let mut after = select.begin(store).await?;
+    let mut after = None;
     let mut left = limit.unwrap_or(u64::MAX);
     let mut archived = BTreeSet::new();
     while left > 0 && Output::unwritten().is_none() {
-        let (page, next) = page(store, &filter, after).await?;
+        let page = next_page(deployment, select, form, after).await?;
         for item in page
             .items
             .iter()
@@ -186,6 +225,7 @@ async fn tail(
             left -= 1;
         }
         archived.extend(page.archived.iter().map(|one| one.task_id));
+        let next = page.next_after.parse().ok().or(after);
         let is_end = next == after;
         after = next;
         if is_end {

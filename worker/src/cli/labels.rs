@@ -16,17 +16,20 @@ use serde_json::{Value, json};
 
 use super::{
     CliError, Output,
-    connect::{open_store, orchestrator},
+    api::Call,
+    connect::orchestrator,
+    deployment::{Deployment, ask},
     files::private_file,
     output::{Table, clipped, grouped, percent},
     values::{pair, time},
 };
 use crate::{
     labels::{
-        COLUMNS, CalibratedAgainst, LabelFilter, LabelLines, LabelReader, LinesFormat,
-        StepCalibration, Suspect,
+        COLUMNS, CalibratedAgainst, LabelFilter, LabelLines, LinesFormat, StepCalibration, Suspect,
     },
-    operations::labels::{Extent, LookReport, SuspectList, label_reader, look, suspects},
+    operations::labels::{
+        CalibrationList, Extent, LookReport, SuspectList, label_reader, look, suspects,
+    },
     projections::labels::calibrations,
     settings::Settings,
 };
@@ -94,6 +97,20 @@ pub struct Selection {
     labels: Vec<(String, String)>,
 }
 
+impl Selection {
+    /// The call with what is selected.
+    fn asked_of(&self, call: Call) -> Call {
+        let call = call
+            .query("workflow", Some(&self.workflow))
+            .query("step", self.step.as_ref())
+            .query("since", self.since.map(|since| since.to_rfc3339()));
+        let labels = self.labels.iter();
+        labels.fold(call, |call, (key, value)| {
+            call.query(&format!("label.{key}"), Some(value))
+        })
+    }
+}
+
 impl From<Selection> for LabelFilter {
     fn from(selection: Selection) -> Self {
         Self {
@@ -110,8 +127,6 @@ pub(super) async fn run(
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
-    let store = open_store(settings).await?;
-    let orchestrator = orchestrator(&store, settings);
     match verb {
         LabelsVerb::Export {
             selection,
@@ -119,46 +134,98 @@ pub(super) async fn run(
             with_annotators,
             out,
         } => {
-            let reader = label_reader(&*store, &orchestrator, selection.into()).await?;
             let lines = LabelLines {
                 format,
                 with_annotators,
                 ..LabelLines::default()
             };
-            export(reader, lines, out.as_deref(), output).await
+            export(selection, lines, out.as_deref(), settings, output).await
         }
         LabelsVerb::Suspect { selection, limit } => {
-            let reader = label_reader(&*store, &orchestrator, selection.into()).await?;
-            let found = suspects(reader, limit, Extent::default()).await?;
+            let found = suspects_of(selection, limit, settings).await?;
             output.result(&found, || suspects_text(&found));
             Ok(())
         }
         LabelsVerb::Look { selection } => {
-            let reader = label_reader(&*store, &orchestrator, selection.into()).await?;
-            let messages = settings.publish.messages();
-            let report = look(&*store, &messages, reader, Extent::default()).await?;
+            let report = looked(selection, settings).await?;
             output.result(&report, || look_text(&report));
             Ok(())
         }
         LabelsVerb::Calibration { workflow } => {
-            let calibration = calibrations(&*store, workflow.as_ref()).await?;
-            output.result(&json!({"calibration": calibration}), || {
-                calibration_text(&calibration, workflow.as_ref())
-            });
+            let workflow = workflow.as_ref();
+            let call = Call::get(&[&"calibration"]).query("workflow", workflow);
+            let list: CalibrationList = ask(settings, call, async |store| {
+                let calibration = calibrations(&**store, workflow).await?;
+                Ok(CalibrationList { calibration })
+            })
+            .await?;
+            output.result(&list, || calibration_text(&list.calibration, workflow));
             Ok(())
         }
     }
 }
 
+/// The labels that are most likely wrong. A worker looks for some seconds at a time.
+async fn suspects_of(
+    selection: Selection,
+    limit: u32,
+    settings: &Settings,
+) -> Result<SuspectList, CliError> {
+    let mut found: Option<SuspectList> = None;
+    loop {
+        let after = found.as_ref().and_then(|found| found.next_after);
+        let call = selection.asked_of(Call::get(&[&"labels", &"suspect"]));
+        let call = call.query("limit", Some(limit)).query("after", after);
+        let list: SuspectList = ask(settings, call, async |store| {
+            let orchestrator = orchestrator(store, settings);
+            let filter = selection.clone().into();
+            let reader = label_reader(&**store, &orchestrator, filter).await?;
+            Ok(suspects(reader, limit, Extent::default()).await?)
+        })
+        .await?;
+        let all = match found {
+            None => list,
+            Some(known) => known.and(list, limit),
+        };
+        if all.next_after.is_none() {
+            return Ok(all);
+        }
+        found = Some(all);
+    }
+}
+
+/// Looks back. A worker looks for some seconds at a time.
+async fn looked(selection: Selection, settings: &Settings) -> Result<LookReport, CliError> {
+    let mut all = LookReport::default();
+    loop {
+        let call = selection.asked_of(Call::post(&[&"labels", &"look"]));
+        let call = call.query("after", all.next_after);
+        let report: LookReport = ask(settings, call, async |store| {
+            let orchestrator = orchestrator(store, settings);
+            let filter = selection.clone().into();
+            let reader = label_reader(&**store, &orchestrator, filter).await?;
+            let messages = settings.publish.messages();
+            Ok(look(&**store, &messages, reader, Extent::default()).await?)
+        })
+        .await?;
+        all = all.and(&report);
+        if all.next_after.is_none() {
+            return Ok(all);
+        }
+    }
+}
+
 async fn export(
-    mut reader: LabelReader<'_>,
+    selection: Selection,
     lines: LabelLines,
     out: Option<&Path>,
+    settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
+    let deployment = Deployment::open(settings).await?;
     let Some(path) = out else {
         let mut to = BufWriter::new(io::stdout());
-        return match write_all(&mut reader, lines, &mut to, output).await {
+        return match write_all(&deployment, selection, lines, &mut to, settings, output).await {
             Ok(_) => Ok(()),
             // A reader that has closed the pipe (`| head`) is not an error.
             Err(WriteError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -172,7 +239,7 @@ async fn export(
     let name = path.display().to_string();
     let file = private_file(&part).map_err(|error| WriteError::Io(error).into_cli(&name))?;
     let mut to = BufWriter::new(file);
-    let written = write_all(&mut reader, lines, &mut to, output).await;
+    let written = write_all(&deployment, selection, lines, &mut to, settings, output).await;
     drop(to);
     let moved = written.and_then(|counts| {
         fs::rename(&part, path)?;
@@ -213,33 +280,121 @@ impl WriteError {
     }
 }
 
+impl From<CliError> for WriteError {
+    fn from(error: CliError) -> Self {
+        Self::Read(error)
+    }
+}
+
 /// Writes all labels. Returns how many tasks and labels there were.
 async fn write_all(
-    reader: &mut LabelReader<'_>,
+    deployment: &Deployment,
+    selection: Selection,
     lines: LabelLines,
     to: &mut (impl Write + Send),
+    settings: &Settings,
     output: Output,
 ) -> Result<(u64, u64), WriteError> {
     let bar = output.progress(None, "exporting");
-    let (mut tasks, mut labels, mut after) = (0, 0, None);
-    lines.begin(to)?;
-    loop {
-        let page = reader.page(after, PAGE_MAX).await;
-        let page = page.map_err(|error| WriteError::Read(error.into()))?;
-        tasks += u64::from(page.tasks);
-        bar.inc(u64::from(page.tasks));
-        for label in page.labels {
-            labels += 1;
-            lines.write(to, label)?;
+    let counts = match deployment {
+        Deployment::Store(store) => {
+            let orchestrator = orchestrator(store, settings);
+            let reader = label_reader(&**store, &orchestrator, selection.into()).await;
+            let mut reader = reader.map_err(CliError::from)?;
+            let (mut tasks, mut labels, mut after) = (0, 0, None);
+            lines.begin(to)?;
+            loop {
+                let page = reader.page(after, PAGE_MAX).await.map_err(CliError::from)?;
+                tasks += u64::from(page.tasks);
+                bar.inc(u64::from(page.tasks));
+                for label in page.labels {
+                    labels += 1;
+                    lines.write(to, label)?;
+                }
+                after = page.next_after;
+                if after.is_none() {
+                    break (tasks, labels);
+                }
+            }
         }
-        after = page.next_after;
-        if after.is_none() {
-            break;
+        Deployment::Api(api) => {
+            let call = selection.asked_of(Call::get(&[&"labels", &"export"]));
+            let call = call
+                .query("format", Some(lines.format.as_str()))
+                .query("with_annotators", Some(lines.with_annotators));
+            let mut answer = api.send(&call).await?;
+            let mut rows = Rows::of(lines.format);
+            while let Some(part) = api.part(&mut answer).await? {
+                to.write_all(&part)?;
+                rows.read(&part);
+                bar.set_position(rows.tasks);
+            }
+            (rows.tasks, rows.labels)
         }
-    }
+    };
     to.flush()?;
     bar.finish_and_clear();
-    Ok((tasks, labels))
+    Ok(counts)
+}
+
+/// Counts the labels of an export and their tasks, as its parts come.
+struct Rows {
+    format: LinesFormat,
+    /// The header of CSV has not been read.
+    header: bool,
+    /// Within quotation marks of CSV, where a line break ends no row.
+    quoted: bool,
+    row: Vec<u8>,
+    /// The beginning of the last row, which names its task.
+    task: Vec<u8>,
+    tasks: u64,
+    labels: u64,
+}
+
+/// Characters with which a row begins, in which its task is named.
+const NAMES_TASK: usize = "{\"task_id\":\"00000000-0000-0000-0000-000000000000".len();
+
+impl Rows {
+    fn of(format: LinesFormat) -> Self {
+        Self {
+            format,
+            header: format == LinesFormat::Csv,
+            quoted: false,
+            row: Vec::new(),
+            task: Vec::new(),
+            tasks: 0,
+            labels: 0,
+        }
+    }
+
+    fn read(&mut self, part: &[u8]) {
+        for &byte in part {
+            self.quoted ^= byte == b'"' && self.format == LinesFormat::Csv;
+            if byte == b'\n' && !self.quoted {
+                self.end();
+            } else if self.row.len() < NAMES_TASK {
+                self.row.push(byte);
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        let row = std::mem::take(&mut self.row);
+        if std::mem::take(&mut self.header) {
+            return;
+        }
+        self.labels += 1;
+        let task = match self.format {
+            LinesFormat::Jsonl => row,
+            LinesFormat::Csv => row
+                .split(|&byte| byte == b',')
+                .next()
+                .unwrap_or_default()
+                .to_vec(),
+        };
+        self.tasks += u64::from(task != self.task);
+        self.task = task;
+    }
 }
 
 fn shown(value: Option<&Value>) -> String {

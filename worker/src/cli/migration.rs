@@ -1,6 +1,8 @@
 //! `glyph task migrate`: moves one task, or all tasks of a workflow, to another revision, or
 //! reports what would happen.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use clap::Args;
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
@@ -10,22 +12,23 @@ use glyph_workflow_engine::{
     store::Store,
 };
 use serde::Serialize;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
     CliError, Output, account,
-    connect::{open_store, orchestrator},
+    api::Call,
+    connect::orchestrator,
+    deployment::{Deployment, ask},
     keys::{task_of, task_uuid},
     output::Table,
-    submit::{show_outcome, submit},
+    submit::{carry_out, show_outcome},
     values::{pair, status},
 };
 use crate::{
-    operations::{
-        migration::{
-            MigrationError, MigrationOutcome, MigrationRequest, TaskMigration, dry_run_id,
-        },
-        outcome::CommandOutcome,
+    operations::migration::{
+        MigrationError, MigrationOutcome, MigrationPage, MigrationRequest, TaskMigration,
+        dry_run_id,
     },
     settings::Settings,
 };
@@ -163,12 +166,11 @@ pub(super) async fn run(
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
-    let store = open_store(settings).await?;
-    let orchestrator = orchestrator(&store, settings);
     let id = CommandId(args.command_id.unwrap_or_else(Uuid::now_v7));
     let Some(workflow) = args.workflow.clone() else {
-        return one(args, id, &*store, &orchestrator, output).await;
+        return one(args, id, settings, output).await;
     };
+    let deployment = Deployment::open(settings).await?;
     let statuses = match args.status {
         Some(status) => vec![status],
         None => vec![TaskStatus::Running, TaskStatus::Paused],
@@ -193,10 +195,15 @@ pub(super) async fn run(
             limit: None,
         };
         loop {
-            let run = async |batch: Vec<CommandEnvelope>| run_page(&orchestrator, batch).await;
-            let page = request
-                .page(&workflow, id, &*store, &orchestrator, run)
-                .await?;
+            let call = Call::post(&[&"workflows", &workflow, &"migrate"]).key(id);
+            let of_store = async |store: &Arc<dyn Store>| {
+                let orchestrator = orchestrator(store, settings);
+                let run = async |batch: Vec<CommandEnvelope>| run_page(&orchestrator, batch).await;
+                request
+                    .page(&workflow, id, &**store, &orchestrator, run)
+                    .await
+            };
+            let page: MigrationPage = deployment.ask(call.json(&request), of_store).await?;
             bar.inc(u64::try_from(page.tasks.len()).unwrap_or_default());
             request.after = page.next_after;
             // Fix the revision for the remaining pages: the latest one may change meanwhile.
@@ -246,11 +253,16 @@ async fn run_page(
 async fn one(
     args: MigrateArgs,
     id: CommandId,
-    store: &dyn Store,
-    orchestrator: &WorkflowOrchestrator,
+    settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
     let task_id = task_of(args.task, args.key.as_deref());
+    let body = json!({
+        "to": args.to,
+        "steps": args.steps.iter().cloned().collect::<BTreeMap<_, _>>(),
+        "dry_run": args.dry_run,
+    });
+    let call = Call::post(&[&"tasks", &task_id, &"migrate"]).json(&body);
     let migrate = Migrate {
         task_id,
         to: args.to,
@@ -259,20 +271,12 @@ async fn one(
     let command_id = if args.dry_run { dry_run_id(id) } else { id };
     let command = CommandEnvelope::new(command_id.0, Command::Migrate(migrate));
     if !args.dry_run {
-        let outcome = submit(orchestrator, command).await?;
-        return show_outcome(CommandOutcome::of(task_id, id, outcome)?, output);
+        return show_outcome(carry_out(call, command, settings).await?, output);
     }
-    let from_revision = store.task(task_id).await?.map_or(0, |row| row.revision);
-    let mut previews = orchestrator.preview(vec![command]).await?;
-    let preview = previews
-        .pop()
-        .ok_or_else(|| CliError::failed("bug", "the command had no outcome"))?;
-    match preview.outcome {
-        Outcome::Undecided(undecided) => return Err(undecided.into()),
-        Outcome::Dead(dead) => return Err(dead.into()),
-        Outcome::Applied(_) | Outcome::Rejected(_) | Outcome::Duplicate(_) => {}
-    }
-    let task = TaskMigration::of_preview(task_id, from_revision, preview);
+    let task: TaskMigration = ask(settings, call.key(id), async |store| {
+        previewed(&**store, &orchestrator(store, settings), command).await
+    })
+    .await?;
     let mut summary = Summary {
         dry_run: true,
         ..Summary::default()
@@ -282,6 +286,27 @@ async fn one(
     match summary.failures() {
         0 => Ok(()),
         _ => Err(CliError::failed("not_moved", "the task would not move")),
+    }
+}
+
+/// What would happen to a task.
+async fn previewed(
+    store: &dyn Store,
+    orchestrator: &WorkflowOrchestrator,
+    command: CommandEnvelope,
+) -> Result<TaskMigration, CliError> {
+    let task_id = command.command.task_id();
+    let from_revision = store.task(task_id).await?.map_or(0, |row| row.revision);
+    let mut previews = orchestrator.preview(vec![command]).await?;
+    let preview = previews
+        .pop()
+        .ok_or_else(|| CliError::failed("bug", "the command had no outcome"))?;
+    match preview.outcome {
+        Outcome::Undecided(undecided) => Err(undecided.into()),
+        Outcome::Dead(dead) => Err(dead.into()),
+        Outcome::Applied(_) | Outcome::Rejected(_) | Outcome::Duplicate(_) => {
+            Ok(TaskMigration::of_preview(task_id, from_revision, preview))
+        }
     }
 }
 

@@ -93,7 +93,15 @@ agreement --workflow sentiment-dual --class positive
 annotator list
 annotator list --workflow sentiment-dual
 annotator show {11}
+labels calibration
+labels export --workflow sentiment-dual
+labels export --workflow sentiment-dual --format csv --with-annotators
+labels export --workflow nobody
+labels suspect --workflow sentiment-dual
 backtest --workflow sentiment-dual --set steps.annotate.completion.count=3
+events tail
+events tail --as messages --type task.completed,step_completed --workflow sentiment-dual
+events tail --from end
 outbox list
 outbox drop {99}
 rejected list
@@ -126,6 +134,10 @@ task resume {50} --command-id {2009}
 task advance {50} --command-id {2010}
 task retry {7} --command-id {2011}
 task retry {50} --command-id {2012}
+task migrate {3} --to sentiment-dual@1 --dry-run --command-id {2013}
+task migrate {3} --to sentiment-dual@1 --command-id {2014}
+task migrate --workflow sentiment-dual --to sentiment-dual --dry-run --command-id {2015}
+task migrate --workflow sentiment-dual --to nobody --command-id {2016}
 task cancel {50} --reason enough --command-id {2017}
 assignment next --user {22} --workflow sentiment-dual --command-id {2018}
 assignment list --user {22}
@@ -143,6 +155,7 @@ workflow list --archived
 workflow restore held --command-id {2026}
 goal complete held sign-off --reason done --command-id {2027}
 goal complete held sign-off --command-id {2028}
+labels look --workflow sentiment-dual
 rejected edit {1004} --set annotation.user_id={24}
 rejected replay {1006} --dry-run
 rejected replay {1006}
