@@ -191,7 +191,14 @@ const TASKS: &[Verb] = &[
         &["stuck"],
     )
     .on(&["stuck", "people"]),
-    cli("import a data set or an export", &["task import"], FILE),
+    both(
+        "import a data set or an export, command by command",
+        &[
+            "POST /api/v1/tasks/{task_id}/start",
+            "POST /api/v1/tasks/{task_id}/submit",
+        ],
+        &["task import"],
+    ),
     cli("show the ids of one's own keys", &["task id"], ALONE),
 ];
 

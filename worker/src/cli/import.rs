@@ -21,11 +21,11 @@ use tokio::sync::mpsc;
 
 use super::{
     CliError, Output, bring_back,
-    connect::Publisher,
     diagnostics::workflow_of,
     files::private_file,
     output::grouped,
-    publish::{WINDOW, command_publication, publish_window},
+    publish::WINDOW,
+    sink::{Sent, Sink},
     values::pair,
     visualize::{is_file, stored},
 };
@@ -226,8 +226,11 @@ struct Summary {
     dry_run: bool,
     /// Commands written to a file.
     written: u64,
-    /// Commands published and confirmed.
+    /// Commands published and confirmed, or decided by a worker that was asked.
     published: u64,
+    /// Those that this worker rejected; absent where commands are decided later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected: Option<u64>,
 }
 
 impl Summary {
@@ -313,7 +316,7 @@ pub(super) async fn run(
         return bring_back::run(&args.file, settings, output).await;
     }
     let sends = !args.dry_run && args.out.is_none();
-    if sends {
+    if sends && settings.api.is_none() {
         settings.services()?;
     }
     let (config, named) = workflow(&args, sends, settings, output).await?;
@@ -350,12 +353,14 @@ pub(super) async fn run(
             return Ok(());
         }
     } else if sends {
-        let broker = Publisher::connect(settings).await?;
+        let sink = Sink::open(settings).await?;
         let bar = output.progress(Some(commands), "importing");
-        let published = publish_all(import, &broker, &bar).await;
-        broker.close().await;
+        let sent = send_all(import, &sink, &bar).await;
+        sink.close().await;
         bar.finish_and_clear();
-        summary.published = published?;
+        let sent = sent?;
+        summary.published = sent.count;
+        summary.rejected = sent.rejected;
     }
     let seconds = started.elapsed().as_secs_f64();
     output.result(&summary, || {
@@ -367,7 +372,11 @@ pub(super) async fn run(
             None if args.dry_run => format!("{}; nothing was sent", counted(commands, "command")),
             None => {
                 let published = counted(summary.published, "command");
-                format!("{published} published and confirmed in {seconds:.1} s")
+                let how = match summary.rejected {
+                    None => "published and confirmed".to_owned(),
+                    Some(rejected) => format!("decided, {} of them rejected,", grouped(rejected)),
+                };
+                format!("{published} {how} in {seconds:.1} s")
             }
         };
         format!("{}\n{end}", summary.text(slots))
@@ -543,12 +552,12 @@ async fn write_all(import: Arc<Import>, out: PathBuf) -> Result<u64, CliError> {
     .await
 }
 
-/// Publishes every command while the next ones are read.
-async fn publish_all(
+/// Sends every command while the next ones are read.
+async fn send_all(
     import: Arc<Import>,
-    broker: &Publisher,
+    sink: &Sink,
     bar: &indicatif::ProgressBar,
-) -> Result<u64, CliError> {
+) -> Result<Sent, CliError> {
     let (sender, mut windows) = mpsc::channel::<Vec<ImportedCommand>>(WINDOWS_AHEAD);
     let reading = in_background(move || {
         let mut window = Vec::with_capacity(WINDOW);
@@ -558,7 +567,7 @@ async fn publish_all(
                 if window.len() == WINDOW
                     && sender.blocking_send(std::mem::take(&mut window)).is_err()
                 {
-                    // The publisher has failed, and says why.
+                    // Sending has failed, and says why.
                     return Ok(());
                 }
             }
@@ -566,21 +575,17 @@ async fn publish_all(
         let _ = sender.blocking_send(window);
         Ok(())
     });
-    let publishing = async {
-        let mut count = 0;
+    let sending = async {
+        let mut all = Sent::default();
         while let Some(window) = windows.recv().await {
-            let window = window.into_iter().map(|command| {
-                let id = command.command_id.to_string();
-                command_publication(command.command_type, id, command.body.into_bytes().into())
-            });
-            count += publish_window(broker.get(), window.collect()).await?;
-            bar.set_position(count);
+            all = all.and(sink.send(window).await?);
+            bar.set_position(all.count);
         }
         // A sender that waits is let go.
         drop(windows);
-        Ok::<u64, CliError>(count)
+        Ok::<Sent, CliError>(all)
     };
-    let (read, published) = tokio::join!(reading, publishing);
-    let published = published?;
-    read.map(|()| published)
+    let (read, sent) = tokio::join!(reading, sending);
+    let sent = sent?;
+    read.map(|()| sent)
 }

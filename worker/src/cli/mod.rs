@@ -43,6 +43,7 @@ mod restore;
 mod retention;
 mod run;
 mod settings;
+mod sink;
 mod status;
 mod storage;
 mod submit;

@@ -23,7 +23,7 @@ fn root() -> PathBuf {
 }
 
 /// The commands below a command, each with the words before it.
-fn commands(of: &clap::Command, before: &str) -> Vec<String> {
+pub(crate) fn commands(of: &clap::Command, before: &str) -> Vec<String> {
     let below = of.get_subcommands().flat_map(|command| {
         let words = format!("{before}{}", command.get_name());
         if command.has_subcommands() {

@@ -1,7 +1,7 @@
 //! Every verb by both ways, against one deployment: by its store, and by a worker's HTTP API.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
@@ -11,7 +11,9 @@ use std::{
 };
 
 use chrono::Utc;
+use clap::CommandFactory;
 use glyph_worker::{
+    cli::Cli,
     embedded::{EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedQueue},
     http::{Api, BrokerSlot, Health, router},
     settings::Tokens,
@@ -27,10 +29,23 @@ use super::{DUAL, Glyph, code, path, stderr};
 use crate::{
     http_api::Direct,
     support::{DEADLINE, engine::HELD, tokens::line},
+    verbs::commands,
 };
 
 const TOKEN: &str = "of-the-test";
 const NAME: &str = "ada";
+
+/// Verbs that need no service, and so ask no worker.
+const ALONE: [&str; 8] = [
+    "completions",
+    "config check",
+    "demo",
+    "man",
+    "settings",
+    "task id",
+    "workflow dry-run",
+    "workflow validate",
+];
 
 /// Verbs that no worker does, each with what it has to be given.
 const REFUSED: [(&str, &[&str]); 12] = [
@@ -117,6 +132,7 @@ dead-letter show {99}
 job list
 job show {99}
 assignment list --user {13}
+task import {items} -w sentiment-dual --id-field item --user-field who --answer-field label --dry-run
 "#;
 
 /// What changes something: each line once, as JSON.
@@ -465,10 +481,71 @@ async fn every_verb_does_over_http_what_it_does_by_the_store() {
         .filter_map(|(line, format)| both(line, format));
     let unlike: Vec<String> = unlike.collect();
     assert!(unlike.is_empty(), "{}", unlike.join("\n"));
+
+    let known = verbs_of_the_cli();
+    let of_line = |line| known.iter().find(|verb| begins(line, verb)).cloned();
+    let compared = lines(DONE).chain(lines(CHANGES)).filter_map(of_line);
+
+    let named = compared
+        .chain(ALONE.map(str::to_owned))
+        .chain(REFUSED.iter().map(|(verb, _)| (*verb).to_owned()));
+    let named: BTreeSet<String> = named.collect();
+    let missing: Vec<_> = known.difference(&named).collect();
+    assert!(
+        missing.is_empty(),
+        "neither compared here, nor refused over HTTP, nor without need of a service: {missing:?}"
+    );
+}
+
+fn verbs_of_the_cli() -> BTreeSet<String> {
+    commands(&Cli::command(), "").into_iter().collect()
 }
 
 fn lines(of: &'static str) -> impl Iterator<Item = &'static str> {
     of.lines().filter(|line| !line.is_empty())
+}
+
+fn begins(line: &str, verb: &str) -> bool {
+    line.strip_prefix(verb)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_file_is_imported_command_by_command() {
+    let glyph = Glyph::with_dual();
+    let url = serve(glyph.folder.path()).await;
+    let files = Files::of(&glyph);
+    let line = "task import {items} -w sentiment-dual --id-field item --user-field who --answer-field label";
+    let import = |format: &str| {
+        let given = arguments(line, &files);
+        let given: Vec<&str> = given
+            .iter()
+            .map(String::as_str)
+            .chain(["--output", format])
+            .collect();
+        let output = over_http(&glyph, &url, Some(TOKEN), &given)
+            .output()
+            .unwrap();
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let told: Value = serde_json::from_str(&import("json")).unwrap();
+    assert_eq!(
+        (&told["published"], &told["rejected"]),
+        (&json!(5), &json!(0)),
+        "{told}"
+    );
+    let statuses = || {
+        let tasks = glyph.json(&["task", "list"]);
+        let tasks = tasks["tasks"].as_array().unwrap().iter();
+        let mut statuses: Vec<String> = tasks.map(|task| task["status"].to_string()).collect();
+        statuses.sort();
+        statuses
+    };
+    assert_eq!(statuses(), [r#""completed""#, r#""running""#]);
+    // Again: every command is known.
+    assert!(import("text").contains("5 commands decided, 0 of them rejected"));
+    assert_eq!(statuses().len(), 2);
 }
 
 #[test]
