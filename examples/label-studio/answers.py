@@ -269,6 +269,9 @@ def parts_of(results, text_of, pixels):
     for entry in marks:
         place = place_of(entry, text_of, pixels)
         kept = {key: entry["value"][key] for key in ("text", "channel", "score") if key in entry["value"]}
+        text = text_of(entry.get("to_name"))
+        if text is not None and "text" in kept and "start" in place:
+            kept["text"] = text[place["start"] : place["end"]]  # a quotation has no line breaks
         labels = entry["value"].get(entry["type"]) or [None]
         # What has two classes is two regions.
         made = [Region(dict(place), label, dict(kept)) for label in labels]

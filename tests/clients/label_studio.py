@@ -375,7 +375,7 @@ def given(kind, name, **value):
 
 
 BOX = {"x": 10, "y": 20, "width": 5, "height": 40, "rectanglelabels": ["car"]}
-EMOJI = "🙂 Ann met 🙂 Bob"
+EMOJI = "🙂 Ann met 🙂 Bob\nand I"
 VALUES = [
     ("one choice", "{ field: label, kind: category }", [given("choices", "label", choices=["bug"])]),
     ("one choice under another name", "{ field: label, kind: category }", [given("choices", "topic", choices=["bug"])]),
@@ -390,6 +390,8 @@ VALUES = [
     ("anything", "{ kind: any }", [given("choices", "a", choices=["x", "y"]), given("rating", "b", rating=1)]),
     ("spans in units of browsers", "{ field: ner, kind: spans, text: input.text }", [given("labels", "ner", start=14, end=17, text="Bob", labels=["PER", "MAN"])]),
     ("spans in code points", "{ kind: spans, text: input.text, tag: label }", [given("labels", "ner", start=2, end=5, text="Ann", labels=["PER"])]),
+    ("a span over a line break", "{ field: ner, kind: spans, text: input.text }",
+     [given("labels", "ner", start=14, end=23, text="Bob\\nand I", labels=["PER"])]),
     ("nothing marked", "{ field: ner, kind: spans, text: input.text }", []),
     ("boxes by corners", "{ kind: boxes }", [region("rectanglelabels", **BOX)]),
     ("boxes by sides", "{ field: b, kind: boxes, format: xywh, tag: label }", [region("rectanglelabels", **BOX, rotation=0)]),

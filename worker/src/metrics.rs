@@ -125,6 +125,7 @@ pub struct Metrics {
     dead_letters_waiting: IntGauge,
     tasks_with_incidents: IntGauge,
     projection_lag: GaugeVec,
+    model_lag: Gauge,
     job_items: IntCounterVec,
     commands_held: IntGauge,
     intake_held: IntGaugeVec,
@@ -145,7 +146,7 @@ pub struct Metrics {
     goal_progress: GaugeVec,
     agreement: Histogram,
     agreement_window: GaugeVec,
-    consumer_connected: IntGauge,
+    consumer_connected: IntGaugeVec,
     tokens_file_valid: IntGauge,
     log_lines_dropped: IntCounter,
 }
@@ -213,6 +214,10 @@ impl Metrics {
                 "projection_lag_seconds",
                 "Age of the oldest event that a projection has not read, 0 if there is none.",
                 &["projection"],
+            )?,
+            model_lag: gauge(
+                "model_lag_seconds",
+                "How far behind the log the models of annotators are that this process is bringing to its end, because a decision or a report waits for them; 0 while there are none.",
             )?,
             job_items: int_counters(
                 "job_items_total",
@@ -302,9 +307,10 @@ impl Metrics {
                  (`cohen_kappa`) or of all answers (`fleiss_kappa`); the first 200 only.",
                 &["workflow", "step", "field", "coefficient"],
             )?,
-            consumer_connected: int_gauge(
+            consumer_connected: int_gauges(
                 "consumer_connected",
-                "1 while the process consumes commands from a live connection and intake is not held.",
+                "1 while the process consumes commands from a live connection and intake is not held; absent in a process that is to consume none.",
+                &[],
             )?,
             tokens_file_valid: int_gauge(
                 "tokens_file_valid",
@@ -330,7 +336,7 @@ impl Metrics {
         build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
-        let collectors: [Box<dyn Collector>; 37] = [
+        let collectors: [Box<dyn Collector>; 38] = [
             Box::new(build_info),
             Box::new(self.commands.clone()),
             Box::new(self.command_duration.clone()),
@@ -344,6 +350,7 @@ impl Metrics {
             Box::new(self.dead_letters_waiting.clone()),
             Box::new(self.tasks_with_incidents.clone()),
             Box::new(self.projection_lag.clone()),
+            Box::new(self.model_lag.clone()),
             Box::new(self.job_items.clone()),
             Box::new(self.commands_held.clone()),
             Box::new(self.intake_held.clone()),
@@ -511,6 +518,11 @@ impl Metrics {
         }
     }
 
+    /// Sets how far behind the models of annotators are that are being read.
+    pub fn model_lag(&self, behind: Duration) {
+        self.model_lag.set(behind.as_secs_f64());
+    }
+
     /// Changes how many commands the process holds.
     pub fn commands_held(&self, change: i64) {
         self.commands_held.add(change);
@@ -634,7 +646,8 @@ impl Metrics {
 
     /// Sets whether commands are consumed.
     pub fn consumer_connected(&self, connected: bool) {
-        self.consumer_connected.set(i64::from(connected));
+        let gauge = self.consumer_connected.with_label_values::<&str>(&[]);
+        gauge.set(i64::from(connected));
     }
 
     /// Sets whether the tokens in force are those of the tokens file.
@@ -699,6 +712,8 @@ mod tests {
     #[test]
     fn every_metric_is_declared_with_help_and_starts_at_zero() {
         let metrics = Metrics::new().unwrap();
+        assert!(!metrics.encode().contains("consumer_connected"));
+        metrics.consumer_connected(false);
         metrics.goals([("w", "g", 1.7)]);
         metrics.handler("webhook", true, Duration::from_millis(3));
         let text = metrics.encode();
@@ -725,6 +740,7 @@ mod tests {
             "goal_progress_ratio",
             "agreement_ratio",
             "consumer_connected",
+            "model_lag_seconds",
             "tokens_file_valid",
             "build_info",
         ];

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use chrono::{DateTime, Utc};
+
 use super::{OrchestrationError, WorkflowOrchestrator, live_models::ModelsInUse};
 use crate::executor::annotators::{ModelKey, ModelSource};
 
@@ -23,14 +25,25 @@ impl KnownAnnotators {
 }
 
 impl WorkflowOrchestrator {
+    /// How far the annotator models of this process have read the log, where one of them is still
+    /// reading what a decision or a report needs of it; none while none is.
+    pub fn models_behind_since(&self) -> Option<DateTime<Utc>> {
+        self.models.behind_since()
+    }
+
     /// The models of `keys`, brought to the end of the log. A model that nothing has used yet
-    /// learns from the whole log first; what it has learned is kept if the call is dropped.
+    /// learns from the whole log first, also where the call is dropped meanwhile: whoever asks again
+    /// finds it further on.
     pub async fn known_annotators(
         &self,
         keys: impl IntoIterator<Item = ModelKey> + Send,
     ) -> Result<KnownAnnotators, OrchestrationError> {
         let mut models = ModelsInUse::default();
         let keys: Vec<ModelKey> = keys.into_iter().collect();
+        for key in &keys {
+            self.models.learn(key).await?;
+        }
+        // Each is nearly at the end by now.
         self.models.prepare(&mut models, keys).await?;
         Ok(KnownAnnotators(models))
     }

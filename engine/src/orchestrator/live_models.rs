@@ -11,9 +11,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use chrono::{DateTime, Utc};
 use quick_cache::sync::Cache;
 
 use super::compute::compute;
@@ -48,6 +49,19 @@ struct LiveModel {
     model: RwLock<AnnotatorModel>,
     /// Locked by the batch that reads the log.
     reader: tokio::sync::Mutex<LogReader>,
+    /// While it is being read to the end of the log: when the last event that it has learned from
+    /// happened. Apart from the model, so that whoever asks waits for nobody.
+    behind: Mutex<Option<DateTime<Utc>>>,
+}
+
+/// A model that is being read to the end of the log, until it is there, the store fails, or whoever
+/// waited for it has gone.
+struct Reading<'a>(&'a LiveModel);
+
+impl Drop for Reading<'_> {
+    fn drop(&mut self) {
+        *self.0.behind() = None;
+    }
 }
 
 #[derive(Default)]
@@ -98,6 +112,14 @@ impl LiveModels {
         Ok(())
     }
 
+    /// Brings a model to the end of the log, and goes on with it where nobody waits any more.
+    pub(super) async fn learn(&self, key: &ModelKey) -> Result<(), EventStoreError> {
+        let (live, store) = (self.live(key)?, Arc::clone(&self.store));
+        let learning = tokio::spawn(async move { live.catch_up(&*store).await });
+        let learned = learning.await;
+        learned.map_err(|error| EventStoreError::Unavailable(Box::new(error)))?
+    }
+
     fn live(&self, key: &ModelKey) -> Result<Arc<LiveModel>, EventStoreError> {
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(live) = models.get(key) {
@@ -112,9 +134,17 @@ impl LiveModels {
         let live = Arc::new(LiveModel {
             model: RwLock::new(learnt),
             reader: tokio::sync::Mutex::default(),
+            behind: Mutex::default(),
         });
         models.insert(key.clone(), Arc::clone(&live));
         Ok(live)
+    }
+
+    /// How far the model has read the log that is furthest behind, of those that are being read to
+    /// its end.
+    pub(super) fn behind_since(&self) -> Option<DateTime<Utc>> {
+        let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
+        models.values().filter_map(|live| *live.behind()).min()
     }
 
     /// Brings the models of `keys` to the end of the log and stores a checkpoint of each.
@@ -141,6 +171,10 @@ impl LiveModel {
 
     fn model_mut(&self) -> RwLockWriteGuard<'_, AnnotatorModel> {
         self.model.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn behind(&self) -> MutexGuard<'_, Option<DateTime<Utc>>> {
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn catch_up(&self, store: &dyn EventStore) -> Result<(), EventStoreError> {
@@ -185,6 +219,7 @@ impl LiveModel {
     }
 
     async fn read_to_end(&self, store: &dyn EventStore) -> Result<(), EventStoreError> {
+        let _reading = Reading(self);
         loop {
             let (filter, after) = {
                 let learnt = self.model();
@@ -211,6 +246,9 @@ impl LiveModel {
             model.learn(*position, event);
         }
         model.read_to(page.through);
+        if let Some((_, event)) = page.entries.last() {
+            *self.behind() = Some(event.occurred_at);
+        }
     }
 
     async fn keep(
@@ -265,5 +303,60 @@ impl ModelSource for Looked<'_> {
     fn model(&self, key: &ModelKey) -> Option<&AnnotatorModel> {
         let (_, model) = self.0.iter().find(|(known, _)| *known == key)?;
         Some(model)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        events::{EventMetadata, LogPosition, StoredEvent},
+        ids::{CommandId, TaskId},
+        parse_workflow,
+        store::MemoryStore,
+    };
+
+    #[test]
+    fn a_model_is_behind_while_it_reads_and_not_after() {
+        let models = LiveModels::new(Arc::new(MemoryStore::new()));
+        let yaml = "workflow: { id: w, steps: [{ id: a, type: annotation, field: label, completion: { type: confidence } }] }";
+        let key = ModelKey::all_of(&parse_workflow(yaml).unwrap()).remove(0);
+        let live = models.live(&key).unwrap();
+        let occurred_at = "2026-01-02T03:04:05Z".parse().unwrap();
+        let event = json!({"event_type": "workflow_cancelled", "event_data": {}});
+        let event = StoredEvent {
+            event_id: Uuid::nil(),
+            task_id: TaskId(Uuid::nil()),
+            version: 1,
+            occurred_at,
+            metadata: EventMetadata {
+                command_id: CommandId(Uuid::nil()),
+                correlation_id: String::new(),
+                actor: None,
+                traceparent: None,
+                schema_version: 1,
+                gold: false,
+            },
+            event: serde_json::from_value(event).unwrap(),
+        };
+        let position = LogPosition {
+            entry: 1,
+            position: 1,
+        };
+        let page = LogPage {
+            entries: vec![(position, event)],
+            through: position,
+            read: 1,
+            is_last: false,
+        };
+        assert_eq!(models.behind_since(), None);
+        let reading = Reading(&live);
+        live.learn(&page);
+        assert_eq!(models.behind_since(), Some(occurred_at));
+        drop(reading);
+        assert_eq!(models.behind_since(), None);
     }
 }

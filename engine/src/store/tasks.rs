@@ -47,6 +47,8 @@ pub struct TaskPage {
     /// The task after which the next page starts; `None` on the last page, and where the oldest come
     /// first.
     pub next_after: Option<TaskId>,
+    /// Whether there may be more tasks than the page has.
+    pub more: bool,
 }
 
 impl TaskPage {
@@ -55,6 +57,7 @@ impl TaskPage {
         let (tasks, next_after) = PageSize::of(filter.limit).cut(found, |task| task.task_id);
         Self {
             tasks,
+            more: next_after.is_some(),
             next_after: next_after.filter(|_| !filter.oldest_first),
         }
     }

@@ -16,6 +16,7 @@ mod gold;
 mod hooks;
 mod judges;
 mod language_page;
+mod offered_verbs;
 mod orchestrator;
 mod pairs;
 mod parser_diagnostics;

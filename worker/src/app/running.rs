@@ -105,7 +105,7 @@ impl RunningWorker {
     ) -> [(&'static str, BoxFuture<'static, ()>); 9] {
         let store = || Arc::clone(&self.store);
         let orchestrator = || Arc::clone(&self.orchestrator);
-        let messages = || settings.publish.messages();
+        let messages = || settings.messages();
         let stopping = || self.stopping.clone();
         let handlers = ExternalHandlers::new(webhooks.clone(), Arc::clone(&self.metrics));
         let timers = TimerRunner::new(

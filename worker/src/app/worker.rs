@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chrono::Utc;
 use glyph_workflow_engine::{WorkflowOrchestrator, store::EventStore};
 use tokio::time::Instant;
 
@@ -68,6 +69,9 @@ impl Worker {
         settings.check_webhooks()?;
         let tokens = check_http(&settings, parts)?;
         let metrics = Arc::new(Metrics::new().map_err(AppError::Metrics)?);
+        if parts.consume {
+            metrics.consumer_connected(false);
+        }
         let health = Health::default();
         let database = Database::open(&services, &settings).await?;
         let orchestrator = orchestrator(&database, &settings)?;
@@ -76,14 +80,18 @@ impl Worker {
             store: database.store(),
             orchestrator: Arc::clone(&orchestrator),
             commands: Arc::new(slot.clone()),
-            messages: settings.publish.messages(),
+            messages: settings.messages(),
             tokens,
+            links: settings.links.clone(),
             cors_origins: settings.cors_origins.clone().into(),
             health: health.clone(),
             broker: BrokerSlot::default(),
             metrics: {
-                let metrics = Arc::clone(&metrics);
+                let (metrics, orchestrator) = (Arc::clone(&metrics), Arc::clone(&orchestrator));
                 Arc::new(move || {
+                    let behind = orchestrator.models_behind_since();
+                    let behind = behind.and_then(|since| (Utc::now() - since).to_std().ok());
+                    metrics.model_lag(behind.unwrap_or_default());
                     metrics.log_lines_dropped(telemetry::dropped_lines());
                     metrics.encode()
                 })
@@ -184,6 +192,6 @@ fn orchestrator(
     let events: Arc<dyn EventStore> = around_commits(Arc::clone(&store) as _, failpoints);
     let orchestrator = WorkflowOrchestrator::new(store as _, events);
     Ok(Arc::new(
-        orchestrator.with_messages(Arc::new(settings.publish.messages())),
+        orchestrator.with_messages(Arc::new(settings.messages())),
     ))
 }

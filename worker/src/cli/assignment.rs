@@ -116,7 +116,7 @@ pub(super) async fn run(
             let id = CommandId(command_id.unwrap_or_else(Uuid::now_v7));
             let as_it_is = |_: &mut Map<String, Value>| Ok::<_, Unreadable>(());
             let read = read_claim(id, None, None, body.to_string().as_bytes(), as_it_is);
-            let mut request = read.map_err(|error| CliError::Usage(error.to_string()))?;
+            let (mut request, _) = read.map_err(|error| CliError::Usage(error.to_string()))?;
             request.sender = account::sender();
             let call = Call::post(&[&"assignments", &"next"]).key(id).json(&body);
             claim_next(&call, &request, settings, output).await
@@ -194,6 +194,10 @@ async fn claim_next(
     output.result(&document, || {
         match reason {
             Some(NothingReason::AnnotatorPaused) => "nothing: the person is paused",
+            Some(NothingReason::WorkflowPaused) => "nothing: the workflow is paused",
+            Some(NothingReason::NotQualified) => {
+                "nothing: no step of the workflow is for such roles and skills"
+            }
             Some(NothingReason::MaxConcurrent) => {
                 "nothing: the person has claimed as many slots as a step allows"
             }

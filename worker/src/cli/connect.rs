@@ -106,7 +106,7 @@ pub(super) async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, Cl
 /// An orchestrator on a store; a worker publishes its messages.
 pub(super) fn orchestrator(store: &Arc<dyn Store>, settings: &Settings) -> WorkflowOrchestrator {
     WorkflowOrchestrator::new(Arc::clone(store) as _, Arc::clone(store) as _)
-        .with_messages(Arc::new(settings.publish.messages()))
+        .with_messages(Arc::new(settings.messages()))
 }
 
 /// A connected publisher.

@@ -137,6 +137,7 @@ pub(super) async fn run(
     settings: &Settings,
     output: Output,
 ) -> Result<(), CliError> {
+    let messages = settings.messages().of_every_kind();
     match verb {
         EventsVerb::Tail {
             select,
@@ -149,23 +150,31 @@ pub(super) async fn run(
                 Form::Messages => FeedForm::Messages,
             };
             let deployment = Deployment::open(settings).await?;
-            tail(&deployment, &select, form, (follow, limit), output).await
+            tail(
+                &deployment,
+                &messages,
+                &select,
+                form,
+                (follow, limit),
+                output,
+            )
+            .await
         }
         EventsVerb::Replay { select, to } => {
             let store = open_store(settings).await?;
-            replay(&*store, settings, &select, &to, output).await
+            replay(&*store, &messages, settings, &select, &to, output).await
         }
     }
 }
 
 async fn page(
     store: &dyn Store,
+    messages: &CloudEventMessages,
     filter: &FeedFilter,
     after: LogPosition,
 ) -> Result<(FeedPage, LogPosition), CliError> {
     // Who reads the database itself sees everything.
-    let messages = CloudEventMessages::default();
-    let page = feed(store, &messages, filter, after, PAGE_MAX, |_| {}).await;
+    let page = feed(store, messages, filter, after, PAGE_MAX, |_| {}).await;
     let page = page.map_err(|error| match error {
         FeedError::Store(error) => error.into(),
         FeedError::Beyond { .. } => CliError::failed("beyond_the_log", error.to_string()),
@@ -180,6 +189,7 @@ async fn page(
 /// A page of the log, from the beginning that was asked for where there is none before it.
 async fn next_page(
     deployment: &Deployment,
+    messages: &CloudEventMessages,
     select: &Select,
     form: FeedForm,
     after: Option<LogPosition>,
@@ -197,7 +207,7 @@ async fn next_page(
             From::At(position) => position,
             From::End => store.log_end().await?,
         };
-        let (page, _) = page(&**store, &select.filter(form), after).await?;
+        let (page, _) = page(&**store, messages, &select.filter(form), after).await?;
         Ok(page)
     };
     deployment.ask(call, of_store).await
@@ -205,6 +215,7 @@ async fn next_page(
 
 async fn tail(
     deployment: &Deployment,
+    messages: &CloudEventMessages,
     select: &Select,
     form: FeedForm,
     (follow, limit): (bool, Option<u64>),
@@ -214,7 +225,7 @@ async fn tail(
     let mut left = limit.unwrap_or(u64::MAX);
     let mut archived = BTreeSet::new();
     while left > 0 && Output::unwritten().is_none() {
-        let page = next_page(deployment, select, form, after).await?;
+        let page = next_page(deployment, messages, select, form, after).await?;
         for item in page
             .items
             .iter()
@@ -252,6 +263,7 @@ fn note_archived(tasks: usize, output: Output) {
 
 async fn replay(
     store: &dyn Store,
+    messages: &CloudEventMessages,
     settings: &Settings,
     select: &Select,
     to: &str,
@@ -267,7 +279,7 @@ async fn replay(
     let mut archived = BTreeSet::new();
     let done = async {
         while after < end {
-            let (page, next) = page(store, &filter, after).await?;
+            let (page, next) = page(store, messages, &filter, after).await?;
             archived.extend(page.archived.iter().map(|one| one.task_id));
             let window = page.items.iter().filter(|item| {
                 let position = item.position.parse::<LogPosition>();

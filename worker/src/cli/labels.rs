@@ -204,7 +204,7 @@ async fn looked(selection: Selection, settings: &Settings) -> Result<LookReport,
             let orchestrator = orchestrator(store, settings);
             let filter = selection.clone().into();
             let reader = label_reader(&**store, &orchestrator, filter).await?;
-            let messages = settings.publish.messages();
+            let messages = settings.messages();
             Ok(look(&**store, &messages, reader, Extent::default()).await?)
         })
         .await?;

@@ -26,8 +26,9 @@ pub enum OutboxVerb {
               value_parser = clap::value_parser!(u32).range(1..=i64::from(PAGE_MAX)))]
         limit: u32,
     },
-    /// Give up one message that the broker has refused: no consumer gets it, and the later messages of
-    /// its task go out. The task stays as it is, and `events replay` can send the message later
+    /// Give up one message that the broker has refused, or what cannot be read: no consumer gets it, and
+    /// the later messages of its task go out. The task stays as it is, and `events replay` can send the
+    /// message later
     Drop {
         /// Message id, as shown by `list`
         message_id: Uuid,
@@ -52,18 +53,23 @@ pub(super) async fn run(
             let call = Call::post(&[&"outbox", &message_id, &"drop"]);
             let dropped: DroppedMessage = ask(settings, call, async |store| {
                 let dropped = drop_refused(&**store, message_id).await?;
-                let (actor, key) = (account::actor(), &dropped.routing_key);
+                let (actor, key) = (account::actor(), key_of(&dropped));
                 tracing::warn!(%message_id, routing_key = key, actor, "a refused message was given up");
                 Ok(dropped)
             })
             .await?;
             output.result(&dropped, || {
-                let key = &dropped.routing_key;
+                let key = key_of(&dropped);
                 format!("given up: {key} {message_id}\n{}", dropped.consequence)
             });
         }
     }
     Ok(())
+}
+
+/// What kind of message was given up.
+fn key_of(dropped: &DroppedMessage) -> &str {
+    dropped.routing_key.as_deref().unwrap_or("unreadable")
 }
 
 impl From<DropFailure> for CliError {
@@ -96,7 +102,7 @@ fn list_text(list: &OutboxList) -> String {
     } in &list.refused
     {
         table.row([
-            or_none(message_id.map(|id| id.to_string())),
+            message_id.to_string(),
             or_none(task_id.map(|id| id.to_string())),
             or_none(routing_key.clone()),
             attempts.to_string(),

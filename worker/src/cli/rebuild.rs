@@ -184,7 +184,7 @@ async fn relearn(store: &Arc<dyn Store>) -> Result<u64, CliError> {
 /// Counts all goals from the beginning of the log. A running worker may help; both count alike.
 async fn recount_goals(store: &Arc<dyn Store>, settings: &Settings) -> Result<(), CliError> {
     store.reset_projection(GOALS).await?;
-    let messages = settings.publish.messages();
+    let messages = settings.messages();
     let projector = GoalProjector::new(Arc::clone(store), messages).without_progress();
     while let PageOutcome::Read { .. } = projector.step().await? {}
     Ok(())
@@ -193,7 +193,7 @@ async fn recount_goals(store: &Arc<dyn Store>, settings: &Settings) -> Result<()
 /// Measures agreement from the beginning of the log, without messages.
 async fn measure_agreement(store: &Arc<dyn Store>, settings: &Settings) -> Result<(), CliError> {
     store.reset_projection(agreement::PROJECTION).await?;
-    let (messages, length) = (settings.publish.messages(), settings.agreement_window);
+    let (messages, length) = (settings.messages(), settings.agreement_window);
     let projector = AgreementProjector::new(Arc::clone(store), messages, length).silent();
     while let PageOutcome::Read { .. } = projector.step().await? {}
     Ok(())
@@ -202,7 +202,7 @@ async fn measure_agreement(store: &Arc<dyn Store>, settings: &Settings) -> Resul
 /// Scores annotators on gold tasks from the beginning of the log. Nobody is flagged twice.
 async fn score_annotators(store: &Arc<dyn Store>, settings: &Settings) -> Result<(), CliError> {
     store.reset_projection(gold::PROJECTION).await?;
-    let projector = GoldProjector::new(Arc::clone(store), settings.publish.messages());
+    let projector = GoldProjector::new(Arc::clone(store), settings.messages());
     while let PageOutcome::Read { .. } = projector.step().await? {}
     Ok(())
 }
@@ -212,7 +212,7 @@ async fn score_annotators(store: &Arc<dyn Store>, settings: &Settings) -> Result
 async fn count_labels(store: &Arc<dyn Store>, settings: &Settings) -> Result<(), CliError> {
     store.reset_projection(labels::PROJECTION).await?;
     let orchestrator = WorkflowOrchestrator::new(Arc::clone(store) as _, Arc::clone(store) as _);
-    let messages = settings.publish.messages();
+    let messages = settings.messages();
     let projector = LabelsProjector::new(Arc::clone(store), Arc::new(orchestrator), messages);
     while let PageOutcome::Read { .. } = projector.step().await? {}
     Ok(())

@@ -589,9 +589,10 @@ async fn list(
 }
 
 fn list_text(page: &TaskPage) -> String {
-    let more = page
-        .next_after
-        .map(|task| format!("\nmore: add --after {task}"));
+    let more = page.more.then(|| match page.next_after {
+        Some(task) => format!("\nmore: add --after {task}"),
+        None => "\nmore: raise --limit".to_owned(),
+    });
     if page.tasks.is_empty() {
         return format!("no such tasks{}", more.unwrap_or_default());
     }

@@ -6,6 +6,7 @@ use schemars::schema_for;
 
 use super::{
     Api, Problem,
+    annotators::once_learned,
     operation::Operation,
     request::{Parameters, Path},
 };
@@ -38,5 +39,5 @@ pub(super) async fn show(
     })?;
     parameters.finish()?;
     let report = annotator_report(&*api.store, &api.orchestrator, user, workflow.as_ref());
-    Ok(Json(report.await?))
+    Ok(Json(once_learned(&api, report).await?))
 }

@@ -16,7 +16,10 @@ use glyph_workflow_engine::{
 
 use super::Health;
 use crate::{
-    broker::MessagePublisher, dead_letters::DeadLetters, settings::Tokens, wire::CloudEventMessages,
+    broker::MessagePublisher,
+    dead_letters::DeadLetters,
+    settings::Tokens,
+    wire::{CloudEventMessages, Links},
 };
 
 /// Timeout of any request; after it the answer is 504.
@@ -73,6 +76,8 @@ pub struct Api {
     pub commands: Arc<dyn CommandSink>,
     /// Builds the messages of what belongs to no command.
     pub messages: CloudEventMessages,
+    /// Makes links to this API.
+    pub links: Links,
     /// Who may call.
     pub tokens: Tokens,
     /// Origins whose pages may call: `https://app.example.org`.

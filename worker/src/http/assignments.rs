@@ -43,12 +43,15 @@ pub(super) async fn next(
             correlation_id,
             traceparent,
         } = headers;
-        let mut ignored = Vec::new();
+        let mut of_token = Vec::new();
         let complete = |fields: &mut Map<String, Value>| {
-            ignored = name_person(fields, &caller, Person::Qualified)?;
+            of_token = name_person(fields, &caller, Person::Qualified)?;
             Ok::<_, Problem>(())
         };
-        let mut request = read_claim(command_id, correlation_id, traceparent, &body, complete)?;
+        let read = read_claim(command_id, correlation_id, traceparent, &body, complete)?;
+        let (mut request, ignored) = read;
+        let mut ignored = ignored.paths;
+        ignored.extend(of_token.into_iter().map(str::to_owned));
         request.sender = caller.sender();
         // Spawned: a caller that disconnects must not leave a claim half made.
         let asked = request.clone();
@@ -70,19 +73,20 @@ pub(super) async fn next(
 pub(super) struct ClaimAnswer {
     #[serde(flatten)]
     claim: Claim,
-    /// Paths of the body that were ignored: an annotator's roles and skills are those of the token.
+    /// Paths of the body that were ignored: fields that are unknown, and an annotator's roles and
+    /// skills, which are those of the token.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    ignored: Vec<&'static str>,
+    ignored: Vec<String>,
 }
 
 /// The answer that offers nothing, with the reason if there is one.
-fn nothing(reason: Option<&'static str>, ignored: &[&'static str]) -> Response {
+fn nothing(reason: Option<&'static str>, ignored: &[String]) -> Response {
     let mut response = StatusCode::NO_CONTENT.into_response();
     let headers = response.headers_mut();
     if let Some(reason) = reason {
         headers.insert(REASON, HeaderValue::from_static(reason));
     }
-    if let Ok(paths) = HeaderValue::from_str(&ignored.join(", "))
+    if let Ok(paths) = HeaderValue::from_str(&ignored.join(", ").escape_default().to_string())
         && !ignored.is_empty()
     {
         headers.insert(IGNORED, paths);

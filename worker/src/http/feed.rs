@@ -16,12 +16,9 @@ use super::{
     operation::Operation,
     request::{Parameters, page_limit},
 };
-use crate::{
-    operations::{
-        feed::{FeedFilter, FeedForm, FeedPage, feed},
-        secrets::hide_in_event,
-    },
-    wire::CloudEventMessages,
+use crate::operations::{
+    feed::{FeedFilter, FeedForm, FeedPage, feed},
+    secrets::hide_in_event,
 };
 
 /// The longest time that a request waits for something new: well within the time limit of requests.
@@ -107,7 +104,7 @@ async fn read(
         Some(None) => api.store.log_end().await?,
     };
     // Of every kind, whether or not this deployment publishes it: who reads the log asks for all.
-    let messages = CloudEventMessages::default();
+    let messages = api.messages.of_every_kind();
     let until = Instant::now() + Duration::from_secs(wait.unwrap_or_default());
     // A worker that drains answers at once, so nobody holds it up.
     let is_over = || Instant::now() >= until || api.health.is_draining();

@@ -15,7 +15,7 @@ use super::{
     docs::page,
     operation::{Answer, Body, Operation, QueryParameter},
 };
-use crate::settings::Role;
+use crate::{settings::Role, wire::Links};
 
 const DESCRIPTION: &str = "Moves annotation tasks through workflows. Whatever changes a task is a \
     command: it goes the same road as commands from the queue, and its `Idempotency-Key` names it: \
@@ -38,9 +38,9 @@ pub(super) struct ApiDocument {
 }
 
 impl ApiDocument {
-    /// The document of `operations`.
-    pub(super) fn of(operations: &[Operation]) -> Self {
-        let json = document(operations);
+    /// The document of `operations`, with the address that `links` have.
+    pub(super) fn of(operations: &[Operation], links: &Links) -> Self {
+        let json = document(operations, links);
         let page = page(&json);
         Self { json, page }
     }
@@ -61,7 +61,7 @@ pub(super) async fn docs(Extension(document): Extension<Arc<ApiDocument>>) -> im
 }
 
 /// The OpenAPI 3.1 document of `operations`.
-fn document(operations: &[Operation]) -> Value {
+fn document(operations: &[Operation], links: &Links) -> Value {
     // Written types have more required fields than read ones, so there are two generators. Request
     // bodies are small and inlined, so that a type which responses also use has a single entry
     // among the components.
@@ -92,8 +92,8 @@ fn document(operations: &[Operation]) -> Value {
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
-        // Relative to where this document was fetched from.
-        "servers": [{"url": "/"}],
+        // Relative to where this document was fetched from, if there is no public URL.
+        "servers": [{"url": links.root()}],
         "security": [{"bearer": []}, {}],
         "paths": paths,
         "components": {

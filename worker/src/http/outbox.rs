@@ -23,8 +23,8 @@ pub(super) fn operations() -> Vec<Operation> {
             drop_message,
         )
         .summary(
-            "Give up a message that the broker refuses: no consumer gets it, and the later ones of its \
-             task go out",
+            "Give up a message that the broker refuses, or what cannot be read: no consumer gets it, and \
+             the later ones of its task go out",
         )
         .answers::<DroppedMessage>(200, "The message, and what giving it up leads to")
         .problems(&[404, 409]),
@@ -47,7 +47,8 @@ async fn drop_message(
 ) -> Result<Json<DroppedMessage>, Problem> {
     let id = path_uuid("message", &id)?;
     let dropped = drop_refused(&*api.store, id).await?;
-    let (actor, key) = (&caller.holder.name, &dropped.routing_key);
+    let key = dropped.routing_key.as_deref().unwrap_or("unreadable");
+    let actor = &caller.holder.name;
     tracing::warn!(message_id = %id, routing_key = key, actor, "a refused message was given up");
     Ok(Json(dropped))
 }

@@ -60,7 +60,7 @@ use crate::{
         workflows::{FlowDocument, WorkflowDiff, WorkflowDocument, WorkflowList},
     },
     telemetry,
-    wire::{ClaimBody, ReasonBody, operator_commands::OperatorBody},
+    wire::{ClaimBody, Links, ReasonBody, operator_commands::OperatorBody},
 };
 
 /// How long a browser remembers that a page of a listed origin may call.
@@ -69,7 +69,7 @@ const PREFLIGHT_VALID: Duration = Duration::from_mins(10);
 /// The whole API: `/api/v1`, its document, metrics and health.
 pub fn router(api: Api) -> Router {
     let operations = operations();
-    let document = Arc::new(ApiDocument::of(&operations));
+    let document = Arc::new(ApiDocument::of(&operations, &api.links));
     guarded(operations, console::files(), api)
         .layer(Extension(document))
         .layer(Extension(StatusBoard::default()))
@@ -78,7 +78,7 @@ pub fn router(api: Api) -> Router {
 
 /// The OpenAPI 3.1 document of the whole API.
 pub fn openapi_document() -> Value {
-    ApiDocument::of(&operations()).json
+    ApiDocument::of(&operations(), &Links::default()).json
 }
 
 /// Method and path of each operation, those included that the document leaves out.
@@ -133,8 +133,10 @@ fn operations() -> Vec<Operation> {
         .answers_nothing(
             204,
             "No slot is open that the person may take. The header `x-glyph-reason` is \
-             `annotator_paused` where the person is paused in a workflow that was asked for, and \
-             `max_concurrent` where the person has claimed as many slots as a step allows; \
+             `annotator_paused` where the person is paused in a workflow that was asked for, \
+             `workflow_paused` where that workflow is paused or archived, `not_qualified` where none of \
+             its steps is for the person's roles and skills, and `max_concurrent` where the person has \
+             claimed as many slots as a step allows; \
              `x-glyph-ignored` has the paths of the body that were ignored",
         ),
     );

@@ -1,27 +1,22 @@
 //! The schemas of commands, messages and files, as files below `/schemas/`.
 //!
 //! Messages name the schema of their data (`dataschema`): what follows `/schemas/` in that name is
-//! the path here. An `$id` is relative to this server, so a schema that is fetched refers to
-//! itself.
+//! the path here. An `$id` is the address here, so a schema that is fetched refers to itself.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use axum::{
-    Json,
-    http::header,
-    response::{IntoResponse, Response},
-};
+use axum::{Json, extract::State, http::header, response::IntoResponse};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Problem,
+    Api, Problem,
     access::Access,
     operation::Operation,
     request::{Parameters, Path},
 };
-use crate::wire::schema::{SCHEMA_FOLDER, schema_files};
+use crate::wire::{Links, schema::schema_files};
 
 /// The AsyncAPI document as committed; a test compares it with the declarations and the schemas.
 const ASYNCAPI: &str = include_str!("../../../schemas/asyncapi.yaml");
@@ -29,11 +24,7 @@ const ASYNCAPI: &str = include_str!("../../../schemas/asyncapi.yaml");
 static SCHEMAS: LazyLock<BTreeMap<String, Value>> = LazyLock::new(|| {
     let files = schema_files().into_iter();
     files
-        .filter_map(|(path, text)| {
-            let mut schema: Value = serde_json::from_str(&text).ok()?;
-            schema["$id"] = format!("/{SCHEMA_FOLDER}/{path}").into();
-            Some((path, schema))
-        })
+        .filter_map(|(path, text)| Some((path, serde_json::from_str(&text).ok()?)))
         .collect()
 });
 
@@ -78,15 +69,20 @@ async fn asyncapi() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/yaml")], ASYNCAPI)
 }
 
-async fn of_file(Path(file): Path<String>) -> Result<Response, Problem> {
-    found(&file)
+async fn of_file(State(api): State<Api>, Path(file): Path<String>) -> Result<Json<Value>, Problem> {
+    found(&file, &api.links)
 }
 
-async fn in_folder(Path((folder, file)): Path<(String, String)>) -> Result<Response, Problem> {
-    found(&format!("{folder}/{file}"))
+async fn in_folder(
+    State(api): State<Api>,
+    Path((folder, file)): Path<(String, String)>,
+) -> Result<Json<Value>, Problem> {
+    found(&format!("{folder}/{file}"), &api.links)
 }
 
-fn found(path: &str) -> Result<Response, Problem> {
-    let schema = SCHEMAS.get(path).ok_or_else(Problem::no_route)?;
-    Ok(Json(schema).into_response())
+fn found(file: &str, links: &Links) -> Result<Json<Value>, Problem> {
+    let schema = SCHEMAS.get(file).ok_or_else(Problem::no_route)?;
+    let mut schema = schema.clone();
+    schema["$id"] = links.to_schema(file).into();
+    Ok(Json(schema))
 }

@@ -3,10 +3,12 @@
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{
     OrchestrationError, WorkflowOrchestrator,
+    assignment::{check_roles, check_skills},
     command::{ClaimRequest, Command, CommandEnvelope, Outcome, Release, Sender},
+    config::{StepConfig, WorkflowConfig},
     ids::{CommandId, StepId, TaskId, UserId, WorkflowId},
     state::ClaimedSlot,
-    store::{AnnotatorPause, EventStore, EventStoreError, RecordedOutcome, Store},
+    store::{EventStore, EventStoreError, RecordedOutcome, Store},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -202,6 +204,10 @@ pub async fn held_slots(
 pub enum NothingReason {
     /// The person is paused in a workflow that was asked for.
     AnnotatorPaused,
+    /// The workflow that was asked for is paused or archived.
+    WorkflowPaused,
+    /// No step of the workflow that was asked for is for the roles and skills of the person.
+    NotQualified,
     /// The person has claimed as many slots as a step allows.
     MaxConcurrent,
 }
@@ -211,6 +217,8 @@ impl NothingReason {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::AnnotatorPaused => "annotator_paused",
+            Self::WorkflowPaused => "workflow_paused",
+            Self::NotQualified => "not_qualified",
             Self::MaxConcurrent => "max_concurrent",
         }
     }
@@ -224,6 +232,9 @@ impl NothingReason {
 
 /// Why a request for work that found nothing found nothing; none if no slot is open.
 ///
+/// It is found from settings and from the person's own work alone, never from tasks that are open to
+/// others: that there is one to adjudicate would tell what others answered.
+///
 /// # Errors
 ///
 /// The store cannot be read.
@@ -232,20 +243,44 @@ pub async fn why_nothing(
     orchestrator: &WorkflowOrchestrator,
     request: &ClaimRequest,
 ) -> Result<Option<NothingReason>, OrchestrationError> {
-    if is_paused(store, request).await? {
+    let asked = match &request.workflow {
+        Some(selector) => resolve_one(store, &selector.to_string()).await?,
+        None => None,
+    };
+    if is_paused(store, request, asked.as_ref()).await? {
         return Ok(Some(NothingReason::AnnotatorPaused));
+    }
+    if let Some(asked) = &asked {
+        let pauses = store.workflow_pauses().await?;
+        if pauses.active.iter().any(|pause| pause.workflow == asked.id) {
+            return Ok(Some(NothingReason::WorkflowPaused));
+        }
+        if !asked.steps.iter().any(|step| is_for(step, request)) {
+            return Ok(Some(NothingReason::NotQualified));
+        }
     }
     let is_at_limit = orchestrator.is_at_limit(store, request).await?;
     Ok(is_at_limit.then_some(NothingReason::MaxConcurrent))
 }
 
-/// Whether the person is paused in a requested workflow.
-async fn is_paused(store: &dyn Store, request: &ClaimRequest) -> Result<bool, OrchestrationError> {
-    let mut open = store.annotator_pauses(Some(request.user_id)).await?;
-    open.retain(AnnotatorPause::is_open);
-    let Some(selector) = request.workflow.as_ref().filter(|_| !open.is_empty()) else {
-        return Ok(!open.is_empty());
-    };
-    let asked = resolve_one(store, &selector.to_string()).await?;
-    Ok(asked.is_some_and(|asked| open.iter().any(|pause| pause.workflow == asked.id)))
+/// Whether the person is paused in the workflow that was asked for, or in any if none was.
+async fn is_paused(
+    store: &dyn Store,
+    request: &ClaimRequest,
+    asked: Option<&WorkflowConfig>,
+) -> Result<bool, EventStoreError> {
+    let pauses = store.annotator_pauses(Some(request.user_id)).await?;
+    let mut open = pauses.iter().filter(|pause| pause.is_open());
+    Ok(match (&request.workflow, asked) {
+        (None, _) => open.next().is_some(),
+        (Some(_), asked) => open.any(|pause| asked.is_some_and(|asked| pause.workflow == asked.id)),
+    })
+}
+
+/// Whether a step is offered to people of such roles and skills.
+fn is_for(step: &StepConfig, request: &ClaimRequest) -> bool {
+    step.kind.takes_submissions()
+        && request.step.as_ref().is_none_or(|asked| *asked == step.id)
+        && check_roles(step, &request.roles)
+        && check_skills(step, &request.skills)
 }

@@ -116,7 +116,7 @@ pub async fn incidents(
 }
 
 /// A page of a search for tasks, of which only those with an open incident of that code are kept.
-/// A page with fewer tasks than asked for says by its `next_after` whether there may be more. Where
+/// A page with fewer tasks than asked for says whether there may be more. Where
 /// the oldest come first, the code is looked for among the oldest [`PAGE_MAX`] with an incident.
 ///
 /// # Errors
@@ -147,6 +147,7 @@ pub async fn tasks_with(
             .await?;
         looked_at += limit;
         found.next_after = page.next_after;
+        found.more = page.more;
         after = page.next_after;
         for rows in page.tasks.chunks(TASKS_AT_ONCE as usize) {
             let ids: Vec<TaskId> = rows.iter().map(|task| task.task_id).collect();
@@ -156,6 +157,7 @@ pub async fn tasks_with(
                     // More may follow behind the last one that was taken.
                     let last = found.tasks.last().map(|task| task.task_id);
                     found.next_after = last.filter(|_| !filter.oldest_first);
+                    found.more = true;
                     return Ok(found);
                 }
                 let state = states.get(&row.task_id);

@@ -101,6 +101,7 @@ pub fn bounded(mut page: TaskPage) -> TaskPage {
     if kept < page.tasks.len() {
         page.tasks.truncate(kept);
         page.next_after = page.tasks.last().map(|row| row.task_id);
+        page.more = true;
     }
     page
 }

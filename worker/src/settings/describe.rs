@@ -33,6 +33,7 @@ impl Settings {
             "api" => self.api.as_ref().map(ToString::to_string),
             "token" => self.token.as_ref().map(|_| "***".to_owned()),
             "http_addr" => Some(self.http_addr.to_string()),
+            "public_url" => self.links.public_url().map(str::to_owned),
             "metrics_addr" => self.metrics_addr.map(|addr| addr.to_string()),
             "api_tokens_file" => self
                 .api_tokens_file

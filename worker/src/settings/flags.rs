@@ -37,6 +37,9 @@ pub struct SettingsFlags {
     /// Address of the HTTP API [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR", global = true, hide = true)]
     pub http_addr: Option<String>,
+    /// Address of the HTTP API as others reach it, for links in messages and answers [default: none: relative links]
+    #[arg(long, value_name = "URL", global = true, hide = true)]
+    pub public_url: Option<String>,
     /// Address of a second listener that serves only metrics and health [default: none]
     #[arg(long, value_name = "ADDR", global = true, hide = true)]
     pub metrics_addr: Option<String>,
@@ -115,6 +118,7 @@ impl SettingsFlags {
             ("token", &self.token),
             ("token_file", &self.token_file),
             ("http_addr", &self.http_addr),
+            ("public_url", &self.public_url),
             ("metrics_addr", &self.metrics_addr),
             ("api_tokens_file", &self.api_tokens_file),
             ("cors_origins", &self.cors_origins),

@@ -27,12 +27,13 @@ const fn secret(key: &'static str, env: &'static str) -> Setting {
 }
 
 /// Every setting.
-pub(super) const SETTINGS: [Setting; 25] = [
+pub(super) const SETTINGS: [Setting; 26] = [
     secret("database_url", "DATABASE_URL"),
     secret("amqp_url", "AMQP_URL"),
     setting("api", "GLYPH_API"),
     secret("token", "GLYPH_TOKEN"),
     setting("http_addr", "GLYPH_HTTP_ADDR"),
+    setting("public_url", "GLYPH_PUBLIC_URL"),
     setting("metrics_addr", "GLYPH_METRICS_ADDR"),
     setting("api_tokens_file", "GLYPH_API_TOKENS_FILE"),
     setting("cors_origins", "GLYPH_CORS_ORIGINS"),

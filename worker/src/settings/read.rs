@@ -16,7 +16,8 @@ use super::{
     names::{PG_SSL_MODE, names},
     text::{
         address, api_token, api_url, boolean, broker_url, cors_origins, database_url, event_queues,
-        log_filter, log_format, prefix, publish, schema, text_of, webhook_hosts, within,
+        log_filter, log_format, prefix, public_url, publish, schema, text_of, webhook_hosts,
+        within,
     },
     traces::TraceSettings,
     values::{EventQueues, LogFormat, Publish, Settings},
@@ -112,6 +113,7 @@ impl SettingsReader {
             http_addr: self
                 .read("http_addr", address)
                 .unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8080))),
+            links: self.read("public_url", public_url).unwrap_or_default(),
             metrics_addr: self.read("metrics_addr", address),
             cors_origins: self.read("cors_origins", cors_origins).unwrap_or_default(),
             api_tokens_file: self.read("api_tokens_file", |text| Ok(PathBuf::from(text))),

@@ -42,6 +42,8 @@ fn what_only_the_services_would_refuse_is_refused_here_with_the_cure() {
         ("AMQP_URL", "amqp://u:12?p@host", "%3F"),
         ("DATABASE_URL", "postgres://u:12?p@host/d", "%3F"),
         ("DATABASE_URL", "postgres://h1,h2/d", "several hosts"),
+        ("GLYPH_PUBLIC_URL", "example.org", "https://"),
+        ("GLYPH_PUBLIC_URL", "https://example.org/?a=b", "a query"),
     ] {
         let faults = load(&[(name, value)]).unwrap_err().faults;
         assert!(

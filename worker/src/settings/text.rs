@@ -11,7 +11,10 @@ use super::{
     secret::SecretUrl,
     values::{ApiToken, ApiUrl, BrokerUrl, DatabaseUrl, EventQueues, LogFormat, Publish},
 };
-use crate::{webhook::Host, wire::MessageType};
+use crate::{
+    webhook::Host,
+    wire::{InvalidPublicUrl, Links, MessageType},
+};
 
 /// A value as text: numbers, lists of texts and files with secrets included.
 pub(super) fn text_of(value: &Value) -> Result<String, String> {
@@ -143,6 +146,11 @@ pub(super) fn api_token(text: &str) -> Result<ApiToken, String> {
         .ok_or("must be the token alone: visible ASCII without blanks")?;
     header.set_sensitive(true);
     Ok(ApiToken(header))
+}
+
+pub(super) fn public_url(text: &str) -> Result<Links, String> {
+    text.parse()
+        .map_err(|invalid: InvalidPublicUrl| invalid.to_string())
 }
 
 pub(super) fn prefix(text: &str) -> Result<String, String> {

@@ -14,7 +14,7 @@ use reqwest::Url;
 use super::{flags::SettingsFlags, secret::SecretUrl, traces::TraceSettings};
 use crate::{
     webhook::WebhookSettings,
-    wire::{CloudEventMessages, MessageType},
+    wire::{CloudEventMessages, Links, MessageType},
 };
 
 /// All settings, checked.
@@ -32,6 +32,8 @@ pub struct Settings {
     pub token: Option<ApiToken>,
     /// Where the HTTP API listens.
     pub http_addr: SocketAddr,
+    /// Links to the API, by the address at which others reach it.
+    pub links: Links,
     /// Where a second listener serves only metrics and health.
     pub metrics_addr: Option<SocketAddr>,
     /// Who may call the HTTP API.
@@ -74,6 +76,13 @@ pub struct Settings {
     pub(super) otel: BTreeMap<String, String>,
     /// The flags, to read everything again.
     pub(super) flags: SettingsFlags,
+}
+
+impl Settings {
+    /// Makes the messages that are published.
+    pub fn messages(&self) -> CloudEventMessages {
+        self.publish.messages().with_links(self.links.clone())
+    }
 }
 
 /// Which database.
@@ -186,7 +195,7 @@ impl EventQueues {
 
 impl Publish {
     /// Makes the messages of these types.
-    pub fn messages(&self) -> CloudEventMessages {
+    fn messages(&self) -> CloudEventMessages {
         match self {
             Self::All => CloudEventMessages::default(),
             Self::Only(types) => CloudEventMessages::only(|name| {

@@ -1,5 +1,7 @@
 //! A request to claim work over HTTP.
 
+use std::{collections::BTreeSet, sync::LazyLock};
+
 use glyph_workflow_engine::{
     command::{ClaimRequest, Sender},
     ids::{CommandId, StepId, UserId, WorkflowSelector},
@@ -11,6 +13,7 @@ use serde_json::{Map, Value};
 use super::{
     body::{parse_or_empty, typed},
     bounds::check_roles,
+    known_fields::{IgnoredFields, field_names, unknown_fields},
     unreadable::{CommandFault, Unreadable},
 };
 
@@ -37,18 +40,21 @@ pub struct ClaimBody {
     fresh: Option<bool>,
 }
 
+static KNOWN_FIELDS: LazyLock<BTreeSet<String>> = LazyLock::new(field_names::<ClaimBody>);
+
 /// Reads a request for work. `complete` adds the values from outside the body to the fields, or
-/// rejects them. Unknown fields are ignored, as in commands.
+/// rejects them. Unknown fields are ignored, as in commands, and returned.
 pub fn read_claim<E: From<Unreadable>>(
     command_id: CommandId,
     correlation_id: Option<String>,
     traceparent: Option<String>,
     body: &[u8],
     complete: impl FnOnce(&mut Map<String, Value>) -> Result<(), E>,
-) -> Result<ClaimRequest, E> {
+) -> Result<(ClaimRequest, IgnoredFields), E> {
     let unreadable = |fault: CommandFault| fault.into_unreadable(Some(command_id));
     let mut fields = parse_or_empty(body).map_err(unreadable)?;
     complete(&mut fields)?;
+    let ignored = unknown_fields(&fields, &KNOWN_FIELDS);
     let read = || -> Result<ClaimBody, CommandFault> {
         let body: ClaimBody = typed(fields)?;
         check_roles("roles", body.roles.as_deref())?;
@@ -56,7 +62,7 @@ pub fn read_claim<E: From<Unreadable>>(
         Ok(body)
     };
     let body = read().map_err(unreadable)?;
-    Ok(ClaimRequest {
+    let request = ClaimRequest {
         command_id,
         correlation_id,
         traceparent,
@@ -67,5 +73,6 @@ pub fn read_claim<E: From<Unreadable>>(
         skills: body.skills.unwrap_or_default(),
         fresh: body.fresh.unwrap_or_default(),
         sender: Sender::default(),
-    })
+    };
+    Ok((request, ignored))
 }

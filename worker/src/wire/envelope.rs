@@ -10,17 +10,10 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::message_types::MessageType;
+use super::{links::Links, message_types::MessageType};
 
 /// Bytes of a message's data; larger data is replaced by a reference to the history over HTTP.
 pub const DATA_BYTES_MAX: usize = 1 << 20;
-
-/// The base of the `$id` of every schema of this project: a name, not necessarily a page.
-///
-/// It is absolute because `dataschema` of a CloudEvent must be an absolute URI, and `$id` of the
-/// schema files is the same name. Do not depend on its host: a schema is found by the rest of its
-/// name, which is the path of its file below the folder `schemas`.
-pub const SCHEMA_BASE: &str = "https://glyph.dev/schemas";
 
 /// The content type of every message.
 pub const CONTENT_TYPE: &str = "application/cloudevents+json";
@@ -51,23 +44,29 @@ impl Message<'_> {
         key
     }
 
-    pub(super) fn body<D: Serialize>(&self, data: &D) -> String {
-        let whole = to_json(&self.envelope(Some(data), None));
+    pub(super) fn body<D: Serialize>(&self, data: &D, links: &Links) -> String {
+        let whole = to_json(&self.envelope(Some(data), None, links));
         // The exact size is computed only if the data could be too large.
         if whole.len() <= DATA_BYTES_MAX || to_json(data).len() <= DATA_BYTES_MAX {
             return whole;
         }
-        to_json(&self.envelope::<D>(None, self.data_ref()))
+        to_json(&self.envelope::<D>(None, self.data_ref(links), links))
     }
 
-    /// The HTTP path of the same content.
-    fn data_ref(&self) -> Option<String> {
+    /// Where the same content is in the HTTP API.
+    fn data_ref(&self, links: &Links) -> Option<String> {
         let task = self.task?;
         let after = self.version?.saturating_sub(1);
-        Some(format!("/api/v1/tasks/{task}/events?after={after}&limit=1"))
+        let path = format!("/api/v1/tasks/{task}/events?after={after}&limit=1");
+        Some(links.to(&path))
     }
 
-    fn envelope<'a, D>(&'a self, data: Option<&'a D>, dataref: Option<String>) -> Envelope<'a, D> {
+    fn envelope<'a, D>(
+        &'a self,
+        data: Option<&'a D>,
+        dataref: Option<String>,
+        links: &Links,
+    ) -> Envelope<'a, D> {
         Envelope {
             specversion: "1.0",
             id: self.id,
@@ -79,7 +78,7 @@ impl Message<'_> {
             subject: self.subject,
             time: self.time,
             datacontenttype: "application/json",
-            dataschema: format!("{SCHEMA_BASE}/{}", self.kind.schema_path()),
+            dataschema: links.schema_name(self.kind.schema_path()),
             sequence: self.version.map(|version| format!("{version:020}")),
             partitionkey: self.subject,
             correlationid: self.correlation_id,
@@ -117,7 +116,7 @@ pub struct Envelope<'a, D> {
     time: DateTime<Utc>,
     /// Always `application/json`.
     datacontenttype: &'a str,
-    /// The schema of `data`.
+    /// The schema of `data`: its address below the public URL of the API, or else its name.
     dataschema: String,
     /// The version of the task after this event, 20 digits; grows within a task.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -132,7 +131,8 @@ pub struct Envelope<'a, D> {
     /// W3C trace context of the command.
     #[serde(skip_serializing_if = "Option::is_none")]
     traceparent: Option<&'a str>,
-    /// The path of `data` in the HTTP API, if it is too large for a message.
+    /// Where `data` is in the HTTP API, if it is too large for a message: below its public URL, or
+    /// else the path.
     #[serde(skip_serializing_if = "Option::is_none")]
     dataref: Option<String>,
     /// The data of the event.

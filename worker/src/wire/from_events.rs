@@ -396,7 +396,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::wire::envelope::DATA_BYTES_MAX;
+    use crate::wire::{Links, envelope::DATA_BYTES_MAX};
 
     const TASK: &str = "0190a6e0-0000-7000-8000-0000000000aa";
 
@@ -557,6 +557,11 @@ mod tests {
         assert!(referenced.get("data").is_none());
         let path = format!("/api/v1/tasks/{TASK}/events?after=6&limit=1");
         assert_eq!(referenced["dataref"], path);
+        let links: Links = "https://example.org".parse().unwrap();
+        let linking = CloudEventMessages::default().with_links(links);
+        let event = completed(&json!("x".repeat(DATA_BYTES_MAX)));
+        let linked = body(&linking.for_event(&workflow(), None, &event).unwrap());
+        assert_eq!(linked["dataref"], format!("https://example.org{path}"));
     }
 
     #[test]

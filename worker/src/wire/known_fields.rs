@@ -112,6 +112,25 @@ pub(super) fn keep_known(
     Ok(ignored)
 }
 
+/// The fields that a body of another kind does not know.
+pub(super) fn unknown_fields(
+    fields: &Map<String, Value>,
+    known: &BTreeSet<String>,
+) -> IgnoredFields {
+    let mut ignored = IgnoredFields::default();
+    let unknown = fields.keys().filter(|key| !known.contains(*key));
+    unknown.for_each(|key| ignored.note("", key));
+    ignored
+}
+
+/// The names of the fields of a body.
+pub(super) fn field_names<T: JsonSchema>() -> BTreeSet<String> {
+    let generator = SchemaSettings::draft2020_12()
+        .for_deserialize()
+        .into_generator();
+    KnownFields::of(generator.into_root_schema_for::<T>()).fields
+}
+
 pub(super) fn unknown_type(name: &str) -> CommandFault {
     CommandFault::malformed(format!(
         "type: `{}` is none of {}",

@@ -13,18 +13,20 @@ use std::collections::BTreeSet;
 use glyph_workflow_engine::store::NewMessage;
 use serde::Serialize;
 
-use super::{envelope::Message, message_types::MessageType};
+use super::{envelope::Message, links::Links, message_types::MessageType};
 
 /// Builds the messages of events and rejections, if their kind is to be published.
 #[derive(Clone, Debug)]
 pub struct CloudEventMessages {
     published: BTreeSet<MessageType>,
+    links: Links,
 }
 
 impl Default for CloudEventMessages {
     fn default() -> Self {
         Self {
             published: MessageType::ALL.iter().copied().collect(),
+            links: Links::default(),
         }
     }
 }
@@ -35,7 +37,20 @@ impl CloudEventMessages {
         let kinds = MessageType::ALL.iter().copied();
         Self {
             published: kinds.filter(|kind| published(kind.as_str())).collect(),
+            links: Links::default(),
         }
+    }
+
+    /// Makes the links in messages by `links`.
+    #[must_use]
+    pub fn with_links(self, links: Links) -> Self {
+        Self { links, ..self }
+    }
+
+    /// Messages of every kind, with the same links.
+    #[must_use]
+    pub fn of_every_kind(&self) -> Self {
+        Self::default().with_links(self.links.clone())
     }
 
     /// The outbox row of a message, if its kind is to be published.
@@ -48,7 +63,7 @@ impl CloudEventMessages {
             version: message.version,
             routing_key: message.routing_key(),
             message_type: message.kind.as_str(),
-            body: message.body(data).into(),
+            body: message.body(data, &self.links).into(),
         })
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod from_goals;
 pub mod goals;
 mod known_fields;
 pub mod labels;
+mod links;
 mod message_types;
 mod messages;
 pub mod operator_commands;
@@ -26,6 +27,7 @@ pub use commands::{CommandRequest, ReadCommand, read_delivery, read_request, rea
 pub(crate) use forms::{check_time, without_zone};
 pub use goals::{AlertReport, GoalReport, RaisedAlert};
 pub use known_fields::IgnoredFields;
+pub use links::{InvalidPublicUrl, Links, SCHEMA_BASE};
 pub use message_types::{MessageType, UnknownMessageType};
 pub use messages::CloudEventMessages;
 pub use operator_commands::{

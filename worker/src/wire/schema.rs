@@ -17,18 +17,16 @@ use super::{
         WorkflowCancelled, WorkflowCompleted, WorkflowFailed, WorkflowMigrated, WorkflowPaused,
         WorkflowReleased, WorkflowStarted,
     },
-    envelope::{Envelope, SCHEMA_BASE},
+    envelope::Envelope,
     goals::{AlertReport, GoalReport},
     known_fields::command_schema,
     labels::AnswerRevised,
+    links::SCHEMA_BASE,
     message_types::MessageType,
     replies::CommandReply,
 };
 
-/// The folder of the schema files, in the repository and of the API.
-pub const SCHEMA_FOLDER: &str = "schemas";
-
-/// Every schema file: path below [`SCHEMA_FOLDER`] and content.
+/// Every schema file: path below the folder `schemas` and content.
 pub fn schema_files() -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     let mut add = |path: &str, title: &str, schema: Schema| {

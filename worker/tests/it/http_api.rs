@@ -30,7 +30,7 @@ use axum::{
 use glyph_worker::{
     http::{Api, BrokerSlot, CommandSink, Health, NotTaken, openapi_document, router},
     settings::Tokens,
-    wire::CloudEventMessages,
+    wire::{CloudEventMessages, Links},
 };
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
@@ -99,14 +99,33 @@ impl Server {
         (server, store)
     }
 
+    /// A server that others reach at `public_url`.
+    fn at(public_url: &str) -> Self {
+        let store = Arc::new(MemoryStore::new());
+        let orchestrator =
+            WorkflowOrchestrator::new(Arc::clone(&store) as _, Arc::clone(&store) as _);
+        let links = public_url.parse().unwrap();
+        Self::linking(links, Tokens::default(), store, orchestrator)
+    }
+
     fn on(tokens: Tokens, store: Arc<MemoryStore>, orchestrator: WorkflowOrchestrator) -> Self {
+        Self::linking(Links::default(), tokens, store, orchestrator)
+    }
+
+    fn linking(
+        links: Links,
+        tokens: Tokens,
+        store: Arc<MemoryStore>,
+        orchestrator: WorkflowOrchestrator,
+    ) -> Self {
         let orchestrator = Arc::new(orchestrator);
         let health = Health::default();
         let api = Api {
             store,
             commands: Arc::new(Direct(Arc::clone(&orchestrator))),
             orchestrator,
-            messages: CloudEventMessages::default(),
+            messages: CloudEventMessages::default().with_links(links.clone()),
+            links,
             tokens,
             cors_origins: ["https://app.example.org".parse().unwrap()].into(),
             health: health.clone(),

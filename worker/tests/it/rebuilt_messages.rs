@@ -6,6 +6,7 @@ use glyph_worker::{
     broker::Destination,
     failpoints::Failpoints,
     metrics::Metrics,
+    operations::outbox::{OutboxList, drop_refused},
     pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
     traces::Traces,
     wire::{CloudEventMessages, MessageType},
@@ -322,6 +323,48 @@ async fn with_messages(
 }
 
 /// The damage is in one event of one task. Its messages wait, and are sent once it is mended.
+/// Gives up what cannot be read: nothing of it is sent, and what comes later is.
+#[tokio::test]
+async fn what_cannot_be_read_is_given_up_by_its_id() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, orchestrator) = with_messages(&folder).await;
+    let submit = async |user: u128| {
+        let command = envelope(&submission(task(1), "annotate", user, "yes"));
+        let done = orchestrator.process_batch(vec![command], None).await;
+        done.unwrap();
+    };
+    submit(1).await;
+    let url = format!("sqlite://{}", folder.path().join("glyph.db").display());
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    for sql in [
+        "DROP TRIGGER stored_events_are_never_changed",
+        "UPDATE stored_events SET event_data = '{}' WHERE event_type = 'step_activated'",
+    ] {
+        sqlx::query(sql).execute(&pool).await.unwrap();
+    }
+    let broker = FakeBroker::new();
+    let pipeline = pipeline(&store, &orchestrator, &broker);
+    let held = eventually("the damaged row is listed", || async {
+        let list = OutboxList::read(&store, 10).await.unwrap();
+        list.refused.into_iter().next()
+    })
+    .await;
+    assert_eq!(held.routing_key, None);
+    assert_eq!(held.from_version, Some(1));
+    let dropped = eventually("it is not being sent at this moment", || async {
+        drop_refused(&store, held.message_id).await.ok()
+    })
+    .await;
+    assert!(
+        dropped.consequence.contains("versions 1 to"),
+        "{}",
+        dropped.consequence
+    );
+    assert_eq!(store.outbox_stats().await.unwrap().pending, 0);
+    assert!(broker.events().is_empty());
+    assert!(pipeline.drain(Instant::now() + DEADLINE).await);
+}
+
 #[tokio::test]
 async fn an_event_that_cannot_be_read_holds_its_own_task_only() {
     let folder = tempfile::tempdir().unwrap();

@@ -125,7 +125,7 @@ async fn play(settings: &Settings, output: Output) -> Result<Summary, CliError> 
         .drain(tokio::time::Instant::now() + settings.drain)
         .await?;
     // The projection runs at its own pace; catch up, so that goals read next are complete.
-    let goals = GoalProjector::new(Arc::clone(&people.store), settings.publish.messages());
+    let goals = GoalProjector::new(Arc::clone(&people.store), settings.messages());
     while let PageOutcome::Read { .. } = goals.step().await? {}
     Summary::of(&people, &items, seconds).await
 }

@@ -8,7 +8,7 @@ use serde_json::{Map, Number, Value};
 
 use super::{
     mapping::Mapping,
-    offsets::{MISQUOTED, code_points},
+    offsets::{MISQUOTED, code_points, marked},
     plain::key,
     record::{
         Judgement, Outline, Part, Parts, Record, Rectangle, Refusal, Region, key_text, required,
@@ -156,7 +156,7 @@ fn parts(
         };
         let list = regions.entry(entry.from).or_default();
         let mut add = |class: Option<Value>| {
-            let attributes = attributes(entry);
+            let attributes = attributes(entry, item, &outline);
             let outline = outline.clone();
             list.push((
                 entry.id,
@@ -374,11 +374,24 @@ fn classes<'e>(entry: &Entry<'e>) -> &'e [Value] {
     list.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-/// What a region has beside its place and class.
-fn attributes(entry: &Entry<'_>) -> Map<String, Value> {
+/// What a region has beside its place and class. What is quoted is given as it stands in the text:
+/// a quotation has no line breaks.
+fn attributes(
+    entry: &Entry<'_>,
+    item: &Map<String, Value>,
+    outline: &Outline,
+) -> Map<String, Value> {
     let kept = ["text", "channel", "score"].into_iter();
-    kept.filter_map(|key| Some((key.to_owned(), entry.value.get(key)?.clone())))
-        .collect()
+    let kept = kept.filter_map(|key| Some((key.to_owned(), entry.value.get(key)?.clone())));
+    let mut kept: Map<String, Value> = kept.collect();
+    if let Outline::Stretch { start, end } = outline
+        && let (Some(start), Some(end)) = (start.as_u64(), end.as_u64())
+        && let (Some(text), Some(quoted)) = (source_text(entry, item), kept.get_mut("text"))
+        && let Some(marked) = quoted.as_str().and_then(|q| marked(text, start, end, q))
+    {
+        *quoted = marked.into();
+    }
+    kept
 }
 
 /// What a control that marks nothing recorded.
@@ -571,6 +584,14 @@ mod tests {
         let spans = StepQuestion::of_answer(json!({"field": "ner", "kind": "spans"}))
             .data(&record.judgements[0].parts);
         let wanted = json!({"ner": [{"start": 12, "end": 15, "text": "Bob", "tag": "PER"}]});
+        assert_eq!(spans, Ok(wanted));
+        given["data"]["text"] = json!("🙂 Ann met\n🙂 Bob");
+        let quoted = json!({"start": 7, "end": 17, "text": "met\\n🙂 Bob", "labels": ["PER"]});
+        given["annotations"][0]["result"][0]["value"] = quoted;
+        let record = read(&given, &Mapping::default()).unwrap();
+        let spans = StepQuestion::of_answer(json!({"field": "ner", "kind": "spans"}))
+            .data(&record.judgements[0].parts);
+        let wanted = json!({"ner": [{"start": 6, "end": 15, "text": "met\n🙂 Bob", "tag": "PER"}]});
         assert_eq!(spans, Ok(wanted));
         given["data"]["text"] = json!("something else");
         assert_eq!(

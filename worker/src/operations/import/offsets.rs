@@ -11,9 +11,22 @@ pub(super) fn code_points(text: &str, start: u64, end: u64, quoted: &str) -> Opt
         let marked = text.get(from..byte_at(text, end, width)?)?;
         let before = text[..from].chars().count() as u64;
         let length = marked.chars().count() as u64;
-        (marked == quoted).then_some((before, before + length))
+        is_quoted(marked, quoted).then_some((before, before + length))
     };
     by(|_| 1).or_else(|| by(|c| c.len_utf16() as u64))
+}
+
+/// What is marked from one code point to another, if it is what is quoted.
+pub(super) fn marked<'t>(text: &'t str, start: u64, end: u64, quoted: &str) -> Option<&'t str> {
+    let marked = text.get(byte_at(text, start, |_| 1)?..byte_at(text, end, |_| 1)?)?;
+    is_quoted(marked, quoted).then_some(marked)
+}
+
+/// Whether a quotation is what is marked. Label Studio writes line breaks in it as a backslash and an
+/// n, and browsers join spaces.
+fn is_quoted(marked: &str, quoted: &str) -> bool {
+    let letters = |text: &str| text.split_whitespace().collect::<String>();
+    marked == quoted || letters(marked) == letters(&quoted.replace("\\n", "\n"))
 }
 
 /// The byte behind so many units, of which a character has `width`.
@@ -43,5 +56,15 @@ mod tests {
         assert_eq!(code_points(text, 1, 6, "Ann"), None, "inside an emoji");
         assert_eq!(code_points(text, 90, 99, "Bob"), None);
         assert_eq!(code_points(text, 6, 3, "Ann"), None);
+    }
+
+    #[test]
+    fn a_quotation_is_recognized_without_its_line_breaks_and_given_with_them() {
+        let text = "🙂 Ann\nmet  Bob";
+        for quoted in ["Ann\\nmet Bob", "Ann met Bob", "Ann\nmet  Bob"] {
+            assert_eq!(code_points(text, 3, 15, quoted), Some((2, 14)));
+            assert_eq!(marked(text, 2, 14, quoted), Some("Ann\nmet  Bob"));
+        }
+        assert_eq!(marked(text, 2, 14, "Ann"), None);
     }
 }

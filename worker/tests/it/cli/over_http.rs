@@ -18,7 +18,7 @@ use glyph_worker::{
     http::{Api, BrokerSlot, Health, router},
     settings::Tokens,
     verbs::only_here,
-    wire::CloudEventMessages,
+    wire::{CloudEventMessages, Links},
 };
 use glyph_workflow_engine::{WorkflowOrchestrator, store::SqliteEventStore};
 use serde_json::{Value, json};
@@ -300,6 +300,7 @@ async fn serve(folder: &Path) -> String {
         orchestrator,
         messages,
         tokens: Tokens::from_file(&tokens).unwrap(),
+        links: Links::default(),
         cors_origins: [].into(),
         health: Health::default(),
         broker,

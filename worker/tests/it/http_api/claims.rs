@@ -270,6 +270,58 @@ async fn who_holds_as_much_as_allowed_is_told_so() {
 }
 
 #[tokio::test]
+async fn why_there_is_nothing_is_told_from_settings_alone() {
+    let server = Server::new(Tokens::default());
+    let yaml = "workflow:
+  id: judged
+  steps:
+    - { id: annotate, type: annotation, completion: { type: annotation_count, count: 2 }, assignment: { required_skills: [german] } }
+    - { id: adjudicate, type: adjudication, assignment: { required_roles: [lead] } }
+  transitions:
+    - { from: annotate, to: adjudicate }
+    - { from: adjudicate, to: _complete }
+";
+    server.post("/api/v1/workflows", yaml.to_owned(), &[]).await;
+    let ask = async |who: &Value| {
+        let mut ask = json!({"user_id": Uuid::from_u128(9), "workflow": "judged"});
+        ask.as_object_mut()
+            .unwrap()
+            .extend(who.as_object().unwrap().clone());
+        let answer = next(&server, ask).await;
+        let reason = answer.headers.get("x-glyph-reason");
+        (
+            answer.status.as_u16(),
+            reason.map(|reason| reason.to_str().unwrap().to_owned()),
+        )
+    };
+    let because = |reason: &str| (204, Some(reason.to_owned()));
+    let (nobody, german) = (json!({}), json!({"skills": ["german"]}));
+    assert_eq!(ask(&nobody).await, because("not_qualified"));
+    assert_eq!(ask(&german).await, (204, None));
+    let lead_only = json!({"skills": ["german"], "step": "adjudicate"});
+    assert_eq!(ask(&lead_only).await, because("not_qualified"));
+    // With a task that waits for a lead, the answer is the same: others' answers are not told.
+    let task = Uuid::from_u128(1);
+    server
+        .verb(task, "start", &json!({"workflow": "judged"}))
+        .await;
+    server.verb(task, "submit", &work(1, "a", &[])).await;
+    server.verb(task, "submit", &work(2, "b", &[])).await;
+    assert_eq!(ask(&german).await, (204, None));
+    assert_eq!(
+        ask(&json!({"roles": ["lead"], "user_id": Uuid::from_u128(8)}))
+            .await
+            .0,
+        200
+    );
+    let paused = server
+        .post("/api/v1/workflows/judged/pause", "{}".to_owned(), &[])
+        .await;
+    assert_eq!(paused.status, StatusCode::OK, "{}", paused.json);
+    assert_eq!(ask(&german).await, because("workflow_paused"));
+}
+
+#[tokio::test]
 async fn who_skips_a_task_gets_others_first() {
     let server = Server::with_dual().await;
     let ann = Uuid::from_u128(0xA001);

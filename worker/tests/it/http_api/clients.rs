@@ -8,7 +8,7 @@ use glyph_worker::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{Server, assert_problem, work};
+use super::{DUAL, Server, assert_problem, work};
 
 #[tokio::test]
 async fn every_schema_is_served_and_refers_to_itself() {
@@ -33,6 +33,24 @@ async fn every_schema_is_served_and_refers_to_itself() {
     for path in ["/schemas/start.v1.json", "/schemas/commands/stop.v1.json"] {
         assert_problem(&server.get(path).await, 404, "not_found");
     }
+}
+
+#[tokio::test]
+async fn links_are_under_the_public_url() {
+    let server = Server::at("https://example.org/glyph/");
+    let file = MessageType::WorkflowStarted.schema_path();
+    let address = format!("https://example.org/glyph/schemas/{file}");
+    let schema = server.get(&format!("/schemas/{file}")).await;
+    assert_eq!(schema.json["$id"], address);
+    let document = server.get("/openapi.json").await;
+    let servers = &document.json["servers"];
+    assert_eq!(servers, &json!([{"url": "https://example.org/glyph"}]));
+    server.post("/api/v1/workflows", DUAL.to_owned(), &[]).await;
+    server.start(Uuid::from_u128(1)).await;
+    let path = "/api/v1/events?as=messages&type=workflow_started";
+    let feed = server.get(path).await;
+    let message = &feed.json["items"][0]["message"];
+    assert_eq!(message["dataschema"], address);
 }
 
 #[tokio::test]
@@ -78,14 +96,24 @@ async fn unknown_fields_are_told_of() {
     assert_eq!(submitted.json["status"], "waiting");
     let plain = server.verb(task, "submit", &work(2, "positive", &[])).await;
     assert!(plain.json.get("ignored").is_none(), "{}", plain.json);
+    let ask = json!({"user_id": Uuid::from_u128(3), "workflows": "sentiment-dual"});
+    let next = async || {
+        let path = "/api/v1/assignments/next";
+        server.post(path, ask.to_string(), &[]).await
+    };
+    let nothing = next().await;
+    assert_eq!(nothing.status, StatusCode::NO_CONTENT);
+    assert_eq!(nothing.headers["x-glyph-ignored"], "workflows");
     let paused = server
         .verb(task, "pause", &json!({"untill": "2100-01-01T00:00:00Z"}))
         .await;
     assert_problem(&paused, 409, "task_finished");
-    let next = Uuid::from_u128(2);
-    server.start(next).await;
+    let other = Uuid::from_u128(2);
+    server.start(other).await;
     let paused = server
-        .verb(next, "pause", &json!({"untill": "2100-01-01T00:00:00Z"}))
+        .verb(other, "pause", &json!({"untill": "2100-01-01T00:00:00Z"}))
         .await;
     assert_eq!(paused.json["ignored"], json!(["untill"]));
+    server.start(Uuid::from_u128(4)).await;
+    assert_eq!(next().await.json["ignored"], json!(["workflows"]));
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
-use glyph_worker::wire::{envelope::SCHEMA_BASE, schema::schema_files};
+use glyph_worker::wire::{SCHEMA_BASE, schema::schema_files};
 use jsonschema::Validator;
 use serde_json::Value;
 
