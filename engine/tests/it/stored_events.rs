@@ -1,17 +1,25 @@
 //! Every form of event that was ever written still loads. The files of `fixtures/events/v*` are
 //! streams as stored, and are never edited.
 
+mod stories;
+
+use std::collections::BTreeSet;
+
 use glyph_workflow_engine::{
-    StateRebuilder, WorkflowEvent,
+    StateRebuilder, WorkflowEvent, WorkflowSnapshot,
     events::{EVENT_SCHEMA_VERSION, StoredEvent, upcast},
+    state::TaskStatus,
 };
 use serde_json::Value;
 
-use crate::scenario::Scenario;
+use self::stories::stories;
 
+/// A task as it was first stored.
 const V1: &str = include_str!("../fixtures/events/v1/stream.jsonl");
-/// What this build writes. Optional keys may be added to a form of a version: then this file is
-/// made anew, while the others stay as they were written.
+/// Tasks with every type of event, one after the other.
+const EVERY_TYPE: &str = include_str!("../fixtures/events/v1/every_type.jsonl");
+/// What this build writes of the same tasks. Optional keys may be added to a form of a version: then
+/// this file is made anew by `UPDATE_SCHEMAS=1`, while the others stay as they were written.
 const WRITTEN: &str = include_str!("../fixtures/events/v1/written.jsonl");
 
 fn stored(line: &str) -> StoredEvent {
@@ -33,23 +41,66 @@ fn stored(line: &str) -> StoredEvent {
     }
 }
 
+/// The last states of the streams of a file. Each begins with version 1.
+fn replayed(file: &str) -> Vec<WorkflowSnapshot> {
+    let events: Vec<StoredEvent> = file.lines().map(stored).collect();
+    let streams = events.chunk_by(|_, next| next.version != 1);
+    streams
+        .map(|stream| {
+            let state = StateRebuilder::rebuild(stream).unwrap().unwrap();
+            assert_eq!(state.version, u64::try_from(stream.len()).unwrap());
+            state
+        })
+        .collect()
+}
+
 #[test]
 fn the_golden_streams_replay_to_their_end() {
-    for stream in [V1, WRITTEN] {
-        let events: Vec<StoredEvent> = stream.lines().map(stored).collect();
-        let state = StateRebuilder::rebuild(&events).unwrap().unwrap();
-        assert_eq!(state.version, u64::try_from(events.len()).unwrap());
-        assert_eq!(state.output.unwrap()["result"], "b");
+    let first = replayed(V1);
+    assert_eq!(first.len(), 1);
+    assert_eq!(first[0].output.as_ref().unwrap()["result"], "b");
+    let told: Vec<_> = stories()
+        .into_iter()
+        .filter_map(|story| story.state)
+        .collect();
+    for state in &told {
+        assert_ne!(state.status, TaskStatus::Running, "{:?}", state.workflow);
+    }
+    for file in [EVERY_TYPE, WRITTEN] {
+        assert_eq!(replayed(file), told);
     }
 }
 
 #[test]
+fn a_golden_stream_has_every_type() {
+    for file in [EVERY_TYPE, WRITTEN] {
+        let types = file.lines().map(|line| stored(line).event.event_type());
+        assert_eq!(
+            types.collect::<BTreeSet<_>>(),
+            BTreeSet::from(WorkflowEvent::TYPES)
+        );
+    }
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it writes the file of a new form"
+)]
 fn what_this_build_writes_is_what_it_stored_before() {
-    let written: Vec<String> = golden_scenario()
-        .log
+    let written: Vec<String> = stories()
         .iter()
-        .map(|e| serde_json::to_value(e).unwrap().to_string())
+        .flat_map(|story| &story.log)
+        .map(|event| serde_json::to_value(event).unwrap().to_string())
         .collect();
+    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/fixtures/events/v1/written.jsonl"
+        );
+        std::fs::write(path, written.join("\n") + "\n").unwrap();
+        return;
+    }
     let stored: Vec<String> = WRITTEN
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap().to_string())
@@ -64,26 +115,4 @@ fn what_this_build_writes_is_what_it_stored_before() {
 fn a_later_schema_version_is_refused_by_name() {
     let error = upcast("step_completed", EVENT_SCHEMA_VERSION + 1, "{}").unwrap_err();
     assert!(error.to_string().contains("step_completed"), "{error}");
-}
-
-#[test]
-fn every_type_is_listed() {
-    for event in golden_scenario().log {
-        assert!(WorkflowEvent::TYPES.contains(&event.event.event_type()));
-    }
-}
-
-/// The task whose stream is the golden file.
-fn golden_scenario() -> Scenario {
-    let mut scenario = Scenario::started(
-        "workflow: { id: golden, template: multi_adjudication, overrides: { steps: { annotate: { consensus: { field: label } } } } }",
-    );
-    scenario.assign("annotate", 1);
-    scenario.activity("annotate", 1);
-    scenario.label("annotate", 1, "a");
-    scenario.pause(None);
-    scenario.control(glyph_workflow_engine::command::Command::Resume);
-    scenario.label("annotate", 2, "b");
-    scenario.label("adjudicate", 3, "b");
-    scenario
 }
