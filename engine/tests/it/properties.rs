@@ -86,7 +86,7 @@ workflow:
     - { id: annotate, type: annotation, completion: { type: annotation_count, count: 2 } }
     - { id: fields, type: sub_workflow, workflow: extract }
     - { id: look, type: adjudication, assignment: { required_roles: [lead] } }
-    - { id: ready, type: auto_process, handler: finalize, completion: { type: manual } }
+    - { id: ready, type: auto_process, handler: finalize }
   transitions:
     - { from: annotate, to: fields }
     - { from: annotate, to: look }

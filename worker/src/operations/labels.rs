@@ -54,6 +54,7 @@ pub struct SuspectList {
 
 impl SuspectList {
     /// The list of these and of what comes after them.
+    #[must_use]
     pub fn and(mut self, after: Self, limit: u32) -> Self {
         self.suspects.extend(after.suspects);
         let most_likely = |one: &Suspect, other: &Suspect| {
@@ -84,6 +85,7 @@ pub struct LookReport {
 
 impl LookReport {
     /// The report of this and of what comes after it.
+    #[must_use]
     pub fn and(&self, after: &Self) -> Self {
         Self {
             tasks: self.tasks + after.tasks,

@@ -60,6 +60,7 @@ impl WorkflowDocument {
     }
 
     /// The same, as it was before it was sent: a configuration does not say which revision it is.
+    #[must_use]
     pub fn with_revision(mut self) -> Self {
         self.config.revision_id = self.id;
         self.config.revision = self.revision;

@@ -40,10 +40,6 @@ pub(super) enum Origin {
 }
 
 /// The input of a lane.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are jobs; a box for each costs more"
-)]
 pub(super) enum Incoming {
     Job(Job),
     Unreadable {

@@ -37,7 +37,7 @@ pub struct SettingsFlags {
     /// Address of the HTTP API [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR", global = true, hide = true)]
     pub http_addr: Option<String>,
-    /// Address of the HTTP API as others reach it, for links in messages and answers [default: none: relative links]
+    /// Address of the HTTP API as others reach it, for links, which are relative without it [default: none]
     #[arg(long, value_name = "URL", global = true, hide = true)]
     pub public_url: Option<String>,
     /// Address of a second listener that serves only metrics and health [default: none]

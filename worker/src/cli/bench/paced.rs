@@ -160,8 +160,9 @@ impl Producer {
                         window.extend(more);
                     }
                     let (due, window): (Vec<_>, Vec<_>) = window.into_iter().unzip();
-                    due.into_iter()
-                        .for_each(|due| delays.saturating_record(micros_since(due)));
+                    for due in due {
+                        delays.saturating_record(micros_since(due));
+                    }
                     let outcomes = publisher.publish(lane, &window).await;
                     let lost = outcomes.iter().filter(|o| **o != PublishOutcome::Confirmed);
                     let lost = lost.count();

@@ -23,10 +23,20 @@ pub(super) fn marked<'t>(text: &'t str, start: u64, end: u64, quoted: &str) -> O
 }
 
 /// Whether a quotation is what is marked. Label Studio writes line breaks in it as a backslash and an
-/// n, and browsers join spaces.
+/// n, and browsers make one space of several.
 fn is_quoted(marked: &str, quoted: &str) -> bool {
-    let letters = |text: &str| text.split_whitespace().collect::<String>();
-    marked == quoted || letters(marked) == letters(&quoted.replace("\\n", "\n"))
+    let joined = |text: &str| {
+        let mut joined = String::with_capacity(text.len());
+        for c in text.chars() {
+            if !c.is_whitespace() {
+                joined.push(c);
+            } else if !joined.ends_with(' ') {
+                joined.push(' ');
+            }
+        }
+        joined
+    };
+    marked == quoted || joined(marked) == joined(&quoted.replace("\\n", "\n"))
 }
 
 /// The byte behind so many units, of which a character has `width`.
