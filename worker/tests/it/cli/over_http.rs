@@ -69,7 +69,7 @@ fn id(n: u128) -> String {
 
 /// What is done by both ways, in this order; `{n}` is the UUID of a number. What a reader sees of one
 /// verb is what the verbs before have left, so both ways must leave the same.
-const DONE: &str = r#"
+const DONE: &str = r"
 status
 stuck
 task list
@@ -133,7 +133,7 @@ job list
 job show {99}
 assignment list --user {13}
 task import {items} -w sentiment-dual --id-field item --user-field who --answer-field label --dry-run
-"#;
+";
 
 /// What changes something: each line once, as JSON.
 const CHANGES: &str = r#"
@@ -219,7 +219,10 @@ fn seeded() -> Glyph {
         json!({"type": "assign", "command_id": id(1009), "task_id": id(4), "user_id": id(13)}),
         json!({"type": "start", "command_id": id(1005), "task_id": id(8), "workflow": "no-such"}),
     ]);
-    let lines: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let lines = lines
+        .iter()
+        .flat_map(|line| [line.to_string(), "\n".to_owned()]);
+    let lines: String = lines.collect();
     let file = glyph.file("commands.jsonl", &lines);
     glyph.done(&["publish", path(&file)]);
     let mut worker = glyph
@@ -356,7 +359,7 @@ fn masked(text: &str) -> String {
             match uuid.as_bytes()[14] {
                 b'7' => {
                     let n = *drawn.entry(uuid.to_owned()).or_insert(count);
-                    shown.push_str(&format!("<drawn {n}>"));
+                    shown.extend(["<drawn ", &n.to_string(), ">"]);
                 }
                 _ => shown.push_str(uuid),
             }
