@@ -213,6 +213,14 @@ pub enum NothingReason {
 }
 
 impl NothingReason {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::AnnotatorPaused,
+        Self::WorkflowPaused,
+        Self::NotQualified,
+        Self::MaxConcurrent,
+    ];
+
     /// The name for programs.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -225,8 +233,8 @@ impl NothingReason {
 
     /// The reason of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        let all = [Self::AnnotatorPaused, Self::MaxConcurrent];
-        all.into_iter().find(|reason| reason.as_str() == name)
+        let mut all = Self::ALL.into_iter();
+        all.find(|reason| reason.as_str() == name)
     }
 }
 

@@ -163,6 +163,7 @@ assignment next --user {22} --workflow sentiment-dual --command-id {2020}
 annotator resume sentiment-dual {22} --command-id {2021}
 workflow create {file}
 workflow pause sentiment-dual --reason holidays --command-id {2022}
+assignment next --user {22} --workflow sentiment-dual --command-id {2029}
 task submit {3} --user {23} --data {"label":"positive"} --command-id {2023}
 workflow list
 workflow resume sentiment-dual --command-id {2024}
