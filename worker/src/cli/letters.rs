@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use glyph_workflow_engine::limits::PAGE_MAX;
-use serde::Deserialize;
 use serde_json::json;
 
 use super::{
@@ -15,6 +14,7 @@ use super::{
 use crate::{
     dead_letters::{DeadLetter, DeadLetters, Letter, Visit},
     jobs::Selection,
+    operations::letters::{Dropped, EditedLetter, LetterList},
     settings::Settings,
 };
 
@@ -24,24 +24,6 @@ pub(super) enum Letters {
     Queue(Box<dyn DeadLetters>),
     /// By a worker's HTTP API.
     Api(Api),
-}
-
-/// What a worker lists.
-#[derive(Deserialize)]
-struct LetterList {
-    dead_letters: Vec<DeadLetter>,
-    reasons: BTreeMap<String, u64>,
-    more: bool,
-}
-
-#[derive(Deserialize)]
-struct EditedLetter {
-    letter: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Dropped {
-    dropped: usize,
 }
 
 impl Letters {
@@ -182,13 +164,13 @@ impl Letters {
     }
 
     /// Deletes what a selection picks. Returns how many letters that were.
-    pub(super) async fn remove(&self, selection: &Selection) -> Result<usize, CliError> {
+    pub(super) async fn remove(&self, selection: &Selection) -> Result<u64, CliError> {
         match self {
             Self::Queue(queue) => {
                 let picked = |handle: &str, letter: &Letter| selection.picks(handle, letter);
                 let count = queue.remove(&picked).await?;
                 tracing::info!(count, actor = account::actor(), "dead letters were dropped");
-                Ok(count)
+                Ok(count as u64)
             }
             Self::Api(api) => {
                 let call = Call::post(&[&"dead-letters", &"drop"]).json(&chosen(selection, None));

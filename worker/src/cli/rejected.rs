@@ -13,7 +13,6 @@ use glyph_workflow_engine::{
     limits::PAGE_MAX,
     store::{CommandPage, CommandRow, RecordedOutcome, RejectedFilter, Store},
 };
-use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -31,7 +30,7 @@ use super::{
 };
 use crate::{
     jobs::{JobKind, Selection, command_of, first_replay},
-    operations::outcome::CommandOutcome,
+    operations::{letters::Dropped, outcome::CommandOutcome},
     settings::Settings,
 };
 
@@ -284,12 +283,6 @@ pub(super) async fn run(
         }
     }
     Ok(())
-}
-
-/// What was taken out of the list.
-#[derive(Deserialize)]
-struct Dropped {
-    dropped: u64,
 }
 
 /// Writes page by page; a page is on the disk before it is marked.

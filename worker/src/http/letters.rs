@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use axum::{Json, extract::State, http::StatusCode};
 use schemars::{JsonSchema, json_schema, schema_for};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::sync::MutexGuard;
 
 use super::{
@@ -12,13 +12,15 @@ use super::{
     auth::Caller,
     jobs::Chosen,
     operation::Operation,
-    rejected::Dropped,
     request::{Limited, Parameters, Path, page_limit, read_json},
 };
 use crate::{
     dead_letters::{DeadLetter, DeadLetters, Letter, Visit},
     jobs::JobKind,
-    operations::jobs::StartedJob,
+    operations::{
+        jobs::StartedJob,
+        letters::{Dropped, EditedLetter, LetterList},
+    },
 };
 
 /// The operations on dead letters.
@@ -61,32 +63,12 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
-/// Dead letters.
-#[derive(Serialize, JsonSchema)]
-struct LetterList {
-    /// The letters, oldest first.
-    dead_letters: Vec<DeadLetter>,
-    /// Dead letters that were looked at, by reason; nothing of commands that were set aside.
-    reasons: BTreeMap<String, u64>,
-    /// Whether there are more than were looked at.
-    more: bool,
-}
-
 /// A new body.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct NewBody {
     /// The whole command, as text.
     body: String,
-}
-
-/// A letter that was edited.
-#[derive(Serialize, JsonSchema)]
-struct EditedLetter {
-    /// Its handle before.
-    edited: String,
-    /// Its handle now; null if somebody has taken it meanwhile.
-    letter: Option<String>,
 }
 
 type Letters<'a> = MutexGuard<'a, std::sync::Arc<dyn DeadLetters>>;

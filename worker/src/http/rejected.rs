@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     jobs::{JobKind, command_of, first_replay},
-    operations::jobs::StartedJob,
+    operations::{jobs::StartedJob, letters::Dropped},
 };
 
 /// The operations on rejected commands.
@@ -89,13 +89,6 @@ struct Replayed {
     command_id: CommandId,
     /// Its result.
     result: Value,
-}
-
-/// What was dropped.
-#[derive(Serialize, JsonSchema)]
-pub(super) struct Dropped {
-    /// How many.
-    pub(super) dropped: u64,
 }
 
 async fn list(

@@ -17,6 +17,7 @@ pub mod import;
 pub mod incidents;
 pub mod jobs;
 pub mod labels;
+pub mod letters;
 pub mod migration;
 pub mod outbox;
 pub mod outcome;

@@ -203,10 +203,8 @@ impl BatchRunner {
     ) -> Result<BatchReport, FailedRun> {
         let processor = Arc::clone(&self.shared.processor);
         let publisher = self.shared.publisher;
-        let work = tokio::spawn(async move {
-            let run = processor.process_batch(batch, publisher, on_locked);
-            run.await
-        });
+        let run = async move { processor.process_batch(batch, publisher, on_locked).await };
+        let work = tokio::spawn(run);
         match work.await {
             Ok(Ok(report)) => Ok(report),
             Ok(Err(error)) => {

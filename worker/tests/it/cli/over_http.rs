@@ -329,6 +329,11 @@ fn over_http(glyph: &Glyph, url: &str, token: Option<&str>, arguments: &[&str]) 
     command
 }
 
+fn with_format<'a>(given: &'a [String], format: &'a str) -> Vec<&'a str> {
+    let given = given.iter().map(String::as_str);
+    given.chain(["--output", format]).collect()
+}
+
 /// The arguments of a line.
 fn arguments(line: &str, files: &Files) -> Vec<String> {
     let mut given = Vec::new();
@@ -462,11 +467,7 @@ async fn every_verb_does_over_http_what_it_does_by_the_store() {
     let files = Files::of(&seed);
     let both = |line: &str, format: &str| {
         let given = arguments(line, &files);
-        let given: Vec<&str> = given
-            .iter()
-            .map(String::as_str)
-            .chain(["--output", format])
-            .collect();
+        let given = with_format(&given, format);
         let is_json = format == "json";
         let (one, other) = thread::scope(|scope| {
             let one = scope.spawn(|| direct.run(&given));
@@ -523,11 +524,7 @@ async fn a_file_is_imported_command_by_command() {
     let line = "task import {items} -w sentiment-dual --id-field item --user-field who --answer-field label";
     let import = |format: &str| {
         let given = arguments(line, &files);
-        let given: Vec<&str> = given
-            .iter()
-            .map(String::as_str)
-            .chain(["--output", format])
-            .collect();
+        let given = with_format(&given, format);
         let output = over_http(&glyph, &url, Some(TOKEN), &given)
             .output()
             .unwrap();
