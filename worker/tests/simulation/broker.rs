@@ -517,8 +517,9 @@ impl CommandSource for SimulatedSource {
     }
 }
 
-/// Cuts a worker's link for consuming, for a while.
-pub(crate) fn cut(world: &Arc<World>, number: usize) {
+/// Cuts a worker's link for consuming, until the worker, which may be frozen, makes another.
+pub(crate) fn cut(process: &Arc<Process>) {
+    let (world, number) = (&process.world, process.number);
     world.note(format!("the link of #{number} is cut"));
     let away = {
         let state = &mut *world.state();
@@ -527,9 +528,11 @@ pub(crate) fn cut(world: &Arc<World>, number: usize) {
         state.random.millis(RECONNECT_MS.0, RECONNECT_MS.1)
     };
     deliver(world);
-    let world = Arc::clone(world);
+    let process = Arc::clone(process);
     tokio::spawn(async move {
         tokio::time::sleep(away).await;
+        process.pass().await;
+        let world = &process.world;
         {
             let broker = &mut world.state().broker;
             broker.channels += 1;
@@ -542,7 +545,7 @@ pub(crate) fn cut(world: &Arc<World>, number: usize) {
                 consumer.next_tag = 0;
             }
         }
-        deliver(&world);
+        deliver(world);
     });
 }
 

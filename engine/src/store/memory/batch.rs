@@ -94,8 +94,9 @@ pub(super) async fn open(
     request: OpenRequest,
 ) -> Result<OpenBatch, EventStoreError> {
     let mut locks = BatchLocks::take(store, &request).await?;
-    let now = store.now();
     let mut data = store.data();
+    // Under the lock: a projection that has read without this batch has read an earlier clock.
+    let now = store.now();
     let mut tasks = HashMap::with_capacity(request.tasks.len());
     let mut relay_only = HashSet::new();
     let rows = locks.heads.iter().filter_map(|task| data.tasks.get(task));

@@ -37,13 +37,15 @@ impl ProjectionStore for MemoryStore {
         let through = entries.last().map_or(read, |last| {
             usize::try_from(last.position.entry).unwrap_or(usize::MAX)
         });
-        // An open batch decides at its own time, and its events are appended later.
-        let settled = match data.open.values().min() {
-            _ if through < data.log.len() => DateTime::UNIX_EPOCH,
-            Some(oldest) => now.min(*oldest - TimeDelta::microseconds(1)),
-            None => now,
-        };
         let is_full = through < data.log.len();
+        // An open batch decides at its own time, and its events are appended later. One that is
+        // opened after this may still read the same microsecond.
+        let settled = if is_full {
+            DateTime::UNIX_EPOCH
+        } else {
+            let oldest = data.open.values().min().copied();
+            oldest.map_or(now, |oldest| now.min(oldest)) - TimeDelta::microseconds(1)
+        };
         drop(data);
         Ok(Some(OpenProjection {
             now,
