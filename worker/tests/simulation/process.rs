@@ -166,10 +166,13 @@ impl Process {
         });
     }
 
-    /// Keeps a transaction for the process, which loses it when it dies.
+    /// Keeps a transaction for the process, which loses it when it dies. One that had to wait for a
+    /// lock may be granted it after that.
     pub(crate) fn hold(&self, tx: Tx) -> u64 {
         let number = self.opened.fetch_add(1, Ordering::SeqCst);
-        self.transactions.lock().unwrap().insert(number, tx);
+        if self.is_alive() {
+            self.transactions.lock().unwrap().insert(number, tx);
+        }
         number
     }
 
