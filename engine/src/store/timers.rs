@@ -196,8 +196,9 @@ pub trait TimerQueue: Send + Sync {
         limit: u32,
     ) -> Result<Vec<Timer>, EventStoreError>;
 
-    /// Deletes timers whose command was settled before (its id is in the inbox).
-    async fn drop_timers(&self, ids: &[Uuid]) -> Result<(), EventStoreError>;
+    /// Deletes timers whose command was settled before (its id is in the inbox). One that is due at
+    /// another time by now has another command, and stays.
+    async fn drop_timers(&self, rows: &[Timer]) -> Result<(), EventStoreError>;
 
     /// How many timers are due.
     async fn timer_stats(&self) -> Result<TimerStats, EventStoreError>;

@@ -11,7 +11,6 @@ use glyph_workflow_engine::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use uuid::Uuid;
 
 use super::Handlers;
 use crate::{
@@ -91,17 +90,17 @@ impl TimerRunner {
         let mut running: FuturesUnordered<_> =
             rows.into_iter().map(|row| self.run_row(row)).collect();
         let mut settled = Vec::new();
-        while let Some(id) = running.next().await {
-            settled.extend(id);
+        while let Some(row) = running.next().await {
+            settled.extend(row);
         }
         self.drop_settled(&settled).await;
     }
 
-    async fn drop_settled(&self, ids: &[Uuid]) {
-        if ids.is_empty() {
+    async fn drop_settled(&self, rows: &[Timer]) {
+        if rows.is_empty() {
             return;
         }
-        if let Err(error) = self.queue.drop_timers(ids).await {
+        if let Err(error) = self.queue.drop_timers(rows).await {
             // The rows are claimed again, and their commands are duplicates again.
             tracing::debug!(%error, "settled timers could not be deleted");
         }
@@ -163,14 +162,14 @@ impl TimerRunner {
         abandoned: CancellationToken,
     ) {
         let settled = abandoned.run_until_cancelled(self.run_row(row)).await;
-        if let Some(Some(id)) = settled {
-            self.drop_settled(&[id]).await;
+        if let Some(Some(row)) = settled {
+            self.drop_settled(&[row]).await;
         }
         drop(slot);
     }
 
-    /// Runs one row; returns its id if its command was settled before and the row still exists.
-    async fn run_row(&self, row: Timer) -> Option<Uuid> {
+    /// Runs one row; returns it if its command was settled before and it may still exist.
+    async fn run_row(&self, row: Timer) -> Option<Timer> {
         let outcome = match self.orchestrator.effect_of(&row).await {
             Ok(None) => None,
             // If the pipeline has stopped, the row is left until its lease runs out.
@@ -183,7 +182,7 @@ impl TimerRunner {
         };
         let performed = outcome.is_some();
         match self.submit(&row, outcome).await {
-            Ok(Outcome::Duplicate(_)) => Some(row.id),
+            Ok(Outcome::Duplicate(_)) => Some(row),
             // The handler's answer cannot be stored; the fact that it cannot is stored instead.
             Ok(Outcome::Dead(Dead::Malformed(error))) if performed => {
                 let error = format!("the answer cannot be stored: {error}");
@@ -193,7 +192,7 @@ impl TimerRunner {
                     retry_after: None,
                 };
                 let second = self.submit(&row, Some(failed)).await;
-                matches!(second, Ok(Outcome::Duplicate(_))).then_some(row.id)
+                matches!(second, Ok(Outcome::Duplicate(_))).then_some(row)
             }
             // A row that was paused after the claim is claimed again once the pause ends, and one that
             // was set aside when its lease runs out; the lane has told.

@@ -313,8 +313,8 @@ impl TimerQueue for SimulatedStore {
         self.call("claim_timers", Effect::Writes, work).await
     }
 
-    async fn drop_timers(&self, ids: &[Uuid]) -> Answer<()> {
-        self.call("drop_timers", Effect::Writes, self.inner.drop_timers(ids))
+    async fn drop_timers(&self, rows: &[Timer]) -> Answer<()> {
+        self.call("drop_timers", Effect::Writes, self.inner.drop_timers(rows))
             .await
     }
 

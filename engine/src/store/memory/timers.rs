@@ -4,7 +4,6 @@ use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use chrono::TimeDelta;
-use uuid::Uuid;
 
 use super::{
     super::{EventStoreError, Timer, TimerLane, TimerQueue, TimerStats},
@@ -49,11 +48,12 @@ impl TimerQueue for MemoryStore {
             .collect())
     }
 
-    async fn drop_timers(&self, ids: &[Uuid]) -> Result<(), EventStoreError> {
-        let mut data = self.data();
-        for id in ids {
-            data.due.remove(id);
-        }
+    async fn drop_timers(&self, rows: &[Timer]) -> Result<(), EventStoreError> {
+        let is_dropped = |timer: &Timer| {
+            rows.iter()
+                .any(|row| (row.id, row.due_at) == (timer.id, timer.due_at))
+        };
+        self.data().due.retain(|_, (timer, _)| !is_dropped(timer));
         Ok(())
     }
 

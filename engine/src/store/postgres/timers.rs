@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::PgConnection;
-use uuid::Uuid;
 
 use super::{
     super::{
@@ -129,7 +128,10 @@ const TOTAL: &str = "SELECT count(*) FROM (SELECT FROM timers LIMIT $1) counted"
 /// A locked timer is being written by a batch or claimed; it returns when its lease expires.
 const DROP: &str = "
     DELETE FROM timers WHERE id IN (
-        SELECT id FROM timers WHERE id = ANY ($1) ORDER BY id FOR UPDATE SKIP LOCKED)";
+        SELECT t.id FROM timers t
+        JOIN unnest($1::uuid[], $2::timestamptz[]) AS r (id, due_at)
+          ON r.id = t.id AND r.due_at = t.due_at
+        ORDER BY t.id FOR UPDATE OF t SKIP LOCKED)";
 
 #[async_trait]
 impl TimerQueue for PgEventStore {
@@ -152,9 +154,11 @@ impl TimerQueue for PgEventStore {
         Ok(claimed)
     }
 
-    async fn drop_timers(&self, ids: &[Uuid]) -> Result<(), EventStoreError> {
-        self.execute(WORK_TIMEOUT, sqlx::query(DROP).bind(ids))
-            .await
+    async fn drop_timers(&self, rows: &[Timer]) -> Result<(), EventStoreError> {
+        let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+        let due_at: Vec<_> = rows.iter().map(|row| row.due_at).collect();
+        let query = sqlx::query(DROP).bind(ids).bind(due_at);
+        self.execute(WORK_TIMEOUT, query).await
     }
 
     async fn timer_stats(&self) -> Result<TimerStats, EventStoreError> {

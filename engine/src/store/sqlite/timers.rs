@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use uuid::Uuid;
 
 use super::{
     super::{
@@ -15,10 +14,10 @@ use super::{
     write,
 };
 
-/// Timers of a lane that can be claimed: due, free, and of a workflow that is not paused. Workflows
-/// are found one after the other by an index, so that the timers of a paused one are not read.
-macro_rules! claimable {
-    ($lane:literal) => {
+/// Timers of a lane that are due, of workflows that are not paused. Workflows are found one after the
+/// other by an index, so that the timers of a paused one are not read.
+macro_rules! due {
+    ($lane:literal, $which:literal) => {
         concat!(
             "
         WITH RECURSIVE workflows (workflow) AS (
@@ -35,7 +34,9 @@ macro_rules! claimable {
         SELECT id, due_at FROM timers
         WHERE kind ",
             $lane,
-            " AND due_at <= ?1 AND (leased_until IS NULL OR leased_until <= ?1)
+            " AND due_at <= ?1",
+            $which,
+            "
           AND workflow IN (
               SELECT w.workflow FROM workflows AS w
               WHERE NOT EXISTS (
@@ -45,6 +46,13 @@ macro_rules! claimable {
         ORDER BY due_at, id
         LIMIT "
         )
+    };
+}
+
+/// Those that nobody has leased.
+macro_rules! claimable {
+    ($lane:literal) => {
+        due!($lane, " AND (leased_until IS NULL OR leased_until <= ?1)")
     };
 }
 
@@ -68,7 +76,7 @@ macro_rules! stats {
     ($lane:literal) => {
         concat!(
             "SELECT count(*), coalesce((?1 - min(due_at)) / 1e6, 0.0) FROM (",
-            claimable!($lane),
+            due!($lane, ""),
             "?2)"
         )
     };
@@ -115,15 +123,15 @@ impl TimerQueue for SqliteEventStore {
         .await
     }
 
-    async fn drop_timers(&self, ids: &[Uuid]) -> Result<(), EventStoreError> {
-        if ids.is_empty() {
+    async fn drop_timers(&self, rows: &[Timer]) -> Result<(), EventStoreError> {
+        if rows.is_empty() {
             return Ok(());
         }
-        let ids = ids.to_vec();
+        let rows = rows.to_vec();
         let store = self.clone();
         detached(async move {
             let mut tx = store.begin().await?;
-            write::timers_unset(&mut tx, &ids).await?;
+            write::timers_dropped(&mut tx, &rows).await?;
             commit(tx).await
         })
         .await

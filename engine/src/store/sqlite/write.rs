@@ -66,6 +66,10 @@ const OUTBOX: &str = "
 
 const UNSET_TIMERS: &str = "DELETE FROM timers WHERE id IN (SELECT value FROM json_each(?1))";
 
+const DROP_TIMERS: &str = "
+    DELETE FROM timers
+    WHERE (id, due_at) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1))";
+
 const SET_TIMERS: &str = "
     INSERT INTO timers (id, task_id, step_id, visit, kind, n, due_at, workflow)
     SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
@@ -311,8 +315,18 @@ async fn outbox(
         .collect())
 }
 
+/// Deletes timers that are still due at the same time.
+pub(super) async fn timers_dropped(
+    connection: &mut SqliteConnection,
+    rows: &[Timer],
+) -> Result<(), EventStoreError> {
+    let rows = rows.iter().map(|row| (row.id, micros(row.due_at)));
+    let rows: Vec<_> = rows.collect();
+    write(connection, DROP_TIMERS, array(&rows)?).await
+}
+
 /// Deletes timers.
-pub(super) async fn timers_unset(
+async fn timers_unset(
     connection: &mut SqliteConnection,
     ids: &[Uuid],
 ) -> Result<(), EventStoreError> {

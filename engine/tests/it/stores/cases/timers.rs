@@ -103,10 +103,15 @@ pub(in crate::stores) async fn timers_is_leased_moved_and_unset(a: &impl Adapter
             .unwrap(),
         [first.clone(), moved.clone()]
     );
+    // What is due at another time by now is another timer, and stays.
+    let none = due("none", one, past(5));
     store
-        .drop_timers(&[first.id, moved.id, id("none")])
+        .drop_timers(&[first.clone(), later, none])
         .await
         .unwrap();
+    let stats = store.timer_stats().await.unwrap();
+    assert_eq!((stats.due, stats.total), (1, 1));
+    store.drop_timers(&[moved]).await.unwrap();
     let stats = store.timer_stats().await.unwrap();
     assert_eq!((stats.due, stats.total), (0, 0));
 
