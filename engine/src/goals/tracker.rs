@@ -40,6 +40,9 @@ const RECOVERED_SHARE: f64 = 0.9;
 pub struct GoalTracker {
     /// The instant up to which everything is folded.
     clock: DateTime<Utc>,
+    /// Whether an event has moved it. Those that follow in the log may have occurred before, and
+    /// count at the same instant wherever a page of the log ends.
+    is_moved: bool,
     goals: Goals,
     volumes: BTreeMap<WorkflowId, Volume>,
     /// Workflows with a goal that counts each person's annotations once.
@@ -176,6 +179,7 @@ impl GoalTracker {
         let clock = stored.get(CLOCK).map(DateTime::<Utc>::deserialize);
         Ok(Self {
             clock: clock.transpose()?.unwrap_or(DateTime::UNIX_EPOCH),
+            is_moved: false,
             volumes: keyed(&stored, VOLUMES, |key| WorkflowId::new(key).ok())?,
             deduped,
             goals,
@@ -221,6 +225,7 @@ impl GoalTracker {
         if !KEPT_EVENTS.contains(&event.event.event_type()) {
             return;
         }
+        self.is_moved |= event.occurred_at > self.clock;
         self.advance(event.occurred_at);
         // A gold task measures its annotators; it does not count as output.
         if let WorkflowEvent::GoldScored {
@@ -322,7 +327,7 @@ impl GoalTracker {
             );
         }
         rows.retain(|key, row| self.stored.get(key) != Some(row));
-        if !rows.is_empty() {
+        if self.is_moved || !rows.is_empty() {
             rows.insert(CLOCK.to_owned(), json!(self.clock));
         }
         Ok(GoalFold {

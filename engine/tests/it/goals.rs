@@ -496,6 +496,30 @@ fn what_goes_with_an_archived_task_moves_no_measurement() {
     assert_eq!(whole.rows, archived.rows);
 }
 
+/// Events of two lanes overlap in time, and a page of the log ends between them.
+#[test]
+fn a_page_that_counts_nothing_moves_the_clock() {
+    let quality = json!({"id": "good", "type": "quality", "metric": "agreement", "target": 0.5});
+    let log = [
+        agreed(1, 1, 1.0),
+        entry(
+            2,
+            5,
+            false,
+            "workflow_cancelled",
+            &json!({"reason": "a mistake"}),
+        ),
+        agreed(3, 4, 1.0),
+    ];
+    let mut whole = Scenario::with(vec![definition(1, at(0), quality)]);
+    let mut paged = Scenario::with(whole.definitions.clone());
+    whole.step(&log, at(9), false);
+    for (page, settled) in log.chunks(1).zip([at(2), at(3), at(9)]) {
+        paged.step(page, settled, false);
+    }
+    assert_eq!(whole.rows, paged.rows);
+}
+
 #[test]
 fn rows_of_means_are_made_anew() {
     let quality = json!({"id": "good", "type": "quality", "metric": "agreement", "target": 0.5});
