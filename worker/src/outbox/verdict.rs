@@ -99,8 +99,12 @@ pub(crate) fn judge(
 
 /// Releases rows to the relay, retrying until it succeeds: rows that stay leased would block their
 /// task for as long as this process renews its leases. Once `stopping`, it no longer retries: the
-/// leases run out.
-pub(crate) async fn release(outbox: &dyn Outbox, released: Released, stopping: &CancellationToken) {
+/// leases run out. Returns whether all are released.
+pub(crate) async fn release(
+    outbox: &dyn Outbox,
+    released: Released,
+    stopping: &CancellationToken,
+) -> bool {
     let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
     for (why, rows) in released.into_iter().filter(|(_, rows)| !rows.is_empty()) {
         if let Some((error, wait)) = &why {
@@ -110,7 +114,7 @@ pub(crate) async fn release(outbox: &dyn Outbox, released: Released, stopping: &
         while let Err(error) = outbox.release(&rows, why.clone()).await {
             tracing::debug!(%error, "messages could not be given back");
             if stopping.is_cancelled() {
-                return;
+                return false;
             }
             tokio::select! {
                 biased;
@@ -119,6 +123,7 @@ pub(crate) async fn release(outbox: &dyn Outbox, released: Released, stopping: &
             }
         }
     }
+    true
 }
 
 #[cfg(test)]

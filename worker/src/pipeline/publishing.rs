@@ -44,6 +44,8 @@ use crate::{
 ///    of the last batch that has begun is noted, and every window up to that number is treated this
 ///    way. That release may again be too late for a batch that began meanwhile, so it notes the
 ///    number again.
+/// 4. A worker that stops may have to leave rows leased to itself, which no batch takes for a sign.
+///    Then it publishes nothing more of their tasks: the relay does when the lease has run out.
 pub(super) struct LanePublisher {
     pub(super) shared: Arc<LaneContext>,
     pub(super) lane: usize,
@@ -103,7 +105,7 @@ impl LanePublisher {
         self.unconfirmed.extend(copies);
         let rows = left.rows.iter().map(|row| (row.position, row.task_id));
         self.leave_to_relay(rows).await;
-        self.hold(left.tasks);
+        self.hold(left.tasks, true);
         let publisher = self
             .publisher
             .clone()
@@ -165,8 +167,8 @@ impl LanePublisher {
             // The deleter outlives the lanes.
             let _ = self.deletions.send(verdict.confirmed).await;
         }
-        release(&*self.outbox, verdict.released, &self.shared.stopping).await;
-        self.hold(verdict.held);
+        let released = release(&*self.outbox, verdict.released, &self.shared.stopping).await;
+        self.hold(verdict.held, released);
     }
 
     /// Settles the originals of confirmed copies and keeps the other copies for the next attempt.
@@ -219,14 +221,21 @@ impl LanePublisher {
         }
         let released = rows.keys().map(|position| whole_row(*position)).collect();
         let released = BTreeMap::from([(None, released)]);
-        release(&*self.outbox, released, &self.shared.stopping).await;
-        self.hold(rows.into_values().flatten().collect());
+        let released = release(&*self.outbox, released, &self.shared.stopping).await;
+        self.hold(rows.into_values().flatten().collect(), released);
     }
 
-    /// Marks tasks as the relay's, after their rows were released.
-    fn hold(&mut self, tasks: HashSet<TaskId>) {
-        let mark = self.numbers.begun();
-        self.held.extend(tasks.into_iter().map(|task| (task, mark)));
+    /// Marks tasks as the relay's, after their rows were released or had to be left leased.
+    fn hold(&mut self, tasks: HashSet<TaskId>, released: bool) {
+        let mark = if released {
+            self.numbers.begun()
+        } else {
+            u64::MAX
+        };
+        for task in tasks {
+            let held = self.held.entry(task).or_default();
+            *held = mark.max(*held);
+        }
     }
 }
 
