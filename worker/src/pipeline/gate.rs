@@ -34,7 +34,7 @@ impl IntakePauseReason {
 /// lanes may wait for the same database.
 pub(super) struct Gate {
     source: Option<Arc<dyn CommandSource>>,
-    paused: Mutex<[usize; IntakePauseReason::ALL.len()]>,
+    paused: Mutex<Paused>,
     reasons: watch::Sender<BTreeSet<IntakePauseReason>>,
 }
 
@@ -46,6 +46,17 @@ impl Gate {
             paused: Mutex::default(),
             reasons,
         })
+    }
+
+    /// Takes no more commands, whatever reasons end. Lanes that stop wait for nothing: what they took
+    /// while the store is away they would give back at once, and take again, until the broker's
+    /// delivery limit is used up.
+    pub(super) fn close(&self) {
+        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        paused.is_closed = true;
+        if let Some(source) = &self.source {
+            source.pause(true);
+        }
     }
 
     /// Pauses intake until the returned guard is dropped.
@@ -65,11 +76,11 @@ impl Gate {
         // The lock spans the calls below, so that two changes cannot reach the source in the
         // wrong order. Nothing under it can panic or wait.
         let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
-        let counts = IntakePauseReason::ALL.iter().zip(paused.iter_mut());
+        let counts = IntakePauseReason::ALL.iter().zip(&mut paused.reasons);
         for (_, count) in counts.filter(|(of, _)| **of == reason) {
             *count = change(*count);
         }
-        let counts = IntakePauseReason::ALL.into_iter().zip(paused.iter());
+        let counts = IntakePauseReason::ALL.into_iter().zip(&paused.reasons);
         let now: BTreeSet<_> = counts
             .filter(|(_, n)| **n > 0)
             .map(|(reason, _)| reason)
@@ -91,10 +102,17 @@ impl Gate {
                 }
             );
             if let Some(source) = &self.source {
-                source.pause(!reasons.is_empty());
+                source.pause(paused.is_closed || !reasons.is_empty());
             }
         }
     }
+}
+
+/// How many wait for each reason, and whether intake has ended.
+#[derive(Debug, Default)]
+struct Paused {
+    reasons: [usize; IntakePauseReason::ALL.len()],
+    is_closed: bool,
 }
 
 /// A reason in force.
@@ -112,7 +130,12 @@ impl Drop for IntakePause {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use async_trait::async_trait;
+
     use super::*;
+    use crate::broker::{BrokerState, Delivery, Receipt};
 
     #[test]
     fn intake_goes_on_when_the_last_reason_is_gone() {
@@ -127,5 +150,46 @@ mod tests {
         assert_eq!(*reasons.borrow(), [IntakePauseReason::OutboxFull].into());
         drop(full);
         assert!(reasons.borrow().is_empty());
+    }
+
+    /// A source that only remembers whether it is paused.
+    #[derive(Default)]
+    struct Pausable(AtomicBool);
+
+    #[async_trait]
+    impl CommandSource for Pausable {
+        async fn next(&self) -> Option<Delivery> {
+            None
+        }
+
+        fn settle(&self, _: &[Receipt]) {}
+
+        fn give_back(&self, _: &[Receipt]) {}
+
+        fn pause(&self, paused: bool) {
+            self.0.store(paused, Ordering::SeqCst);
+        }
+
+        async fn stop(&self) {}
+
+        fn state(&self) -> watch::Receiver<BrokerState> {
+            watch::channel(BrokerState::default()).1
+        }
+
+        async fn dead_letters(&self) -> Option<u64> {
+            None
+        }
+    }
+
+    #[test]
+    fn intake_that_is_closed_stays_so_when_a_lane_waits_no_longer() {
+        let source = Arc::new(Pausable::default());
+        let gate = Gate::new(Some(Arc::clone(&source) as _));
+        let first = gate.pause(IntakePauseReason::StoreUnavailable);
+        gate.close();
+        drop(first);
+        assert!(source.0.load(Ordering::SeqCst));
+        drop(gate.pause(IntakePauseReason::StoreUnavailable));
+        assert!(source.0.load(Ordering::SeqCst));
     }
 }

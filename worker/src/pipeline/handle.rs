@@ -315,9 +315,11 @@ impl PipelineHandle {
         self.running.gate.reasons()
     }
 
-    /// Ends waiting for the store: what cannot be decided now is given back, and its callers in this
-    /// process are told. Comes before those callers are drained; what is at work is still finished.
+    /// Takes no more commands from the broker, and ends waiting for the store: what cannot be decided
+    /// now is given back, and its callers in this process are told. Comes before those callers are
+    /// drained; what is at work is still finished.
     pub fn stop_waiting(&self) {
+        self.running.gate.close();
         self.running.stopping.cancel();
     }
 
@@ -326,7 +328,7 @@ impl PipelineHandle {
     /// the commands, and a relay publishes the messages.
     pub async fn drain(&self, deadline: Instant) -> bool {
         let running = &self.running;
-        running.stopping.cancel();
+        self.stop_waiting();
         let drained = async {
             if let Some(source) = &running.source {
                 source.stop().await;
