@@ -1,6 +1,7 @@
 //! Why a job does not go on for now.
 
 use glyph_workflow_engine::store::EventStoreError;
+use uuid::Uuid;
 
 use crate::broker::BrokerError;
 
@@ -16,6 +17,9 @@ pub(super) enum JobError {
     /// Letters could not be put back.
     #[error("the dead queue did not take a letter: {0}")]
     PutBack(String),
+    /// An earlier job has not ended yet.
+    #[error("it begins when job {0} has ended, which may still put letters back")]
+    Behind(Uuid),
     /// The process is going down.
     #[error("the worker is shutting down")]
     Draining,

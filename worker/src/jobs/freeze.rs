@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use async_trait::async_trait;
 use glyph_workflow_engine::{
     ids::CommandId,
-    store::{CommandRow, JobItemState, JobRow, JobWrite, NewJobItem},
+    limits::PAGE_MAX,
+    store::{CommandRow, JobItemState, JobRow, JobState, JobWrite, NewJobItem},
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -31,7 +32,24 @@ pub(super) struct ReplayIds {
 
 impl JobRun<'_> {
     /// Moves the chosen letters from the dead queue into the job.
-    pub(super) async fn freeze_letters(&self, settings: &JobSettings) -> Result<(), JobError> {
+    ///
+    /// One job after the other. A letter that is an item may be in the queue again until its job knows
+    /// that it is gone, and one that a job puts back is in it before the job knows; a job that took
+    /// either would hold it twice.
+    pub(super) async fn freeze_letters(
+        &self,
+        job: &JobRow,
+        settings: &JobSettings,
+    ) -> Result<(), JobError> {
+        let jobs = self.store.jobs(PAGE_MAX).await?;
+        let is_earlier = |other: &&JobRow| {
+            other.state == JobState::Running
+                && other.kind == job.kind
+                && (other.created_at, other.id) < (job.created_at, job.id)
+        };
+        if let Some(first) = jobs.iter().find(is_earlier) {
+            return Err(JobError::Behind(first.id));
+        }
         let mut keeper = LetterKeeper {
             run: self,
             stored: self.arriving().await?,

@@ -116,6 +116,7 @@ impl JobRunner {
                     JobError::Store(_)
                     | JobError::Broker(_)
                     | JobError::PutBack(_)
+                    | JobError::Behind(_)
                     | JobError::Unknown => {
                         tracing::warn!(job = %run.id, error = text, "a job cannot go on; trying again");
                         (AGAIN, text)
@@ -177,7 +178,7 @@ impl JobRun<'_> {
         if phase.is_empty() || phase == FREEZING {
             self.enter(FREEZING, false).await?;
             match kind {
-                JobKind::ReplayDeadLetters => self.freeze_letters(&settings).await?,
+                JobKind::ReplayDeadLetters => self.freeze_letters(&job, &settings).await?,
                 JobKind::ReplayRejected => self.freeze_rejected(&job, &settings).await?,
             }
             self.enter(REPLAYING, true).await?;
