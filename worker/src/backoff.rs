@@ -74,6 +74,35 @@ impl Backoff {
     }
 }
 
+/// The first wait for the next connection.
+const CONNECT_FIRST: Duration = Duration::from_millis(100);
+/// The longest.
+const CONNECT_LONGEST: Duration = Duration::from_secs(10);
+/// A connection that lived this long counts as a success: the waits start small again.
+const LIVED: Duration = Duration::from_secs(10);
+
+/// Waits between the connections to a broker. They grow while connections break soon, for each that
+/// breaks counts as a failed delivery of what was on its way: a link that breaks every second would
+/// soon use up the broker's delivery limit.
+#[derive(Debug)]
+pub struct Reconnecting(Backoff);
+
+impl Default for Reconnecting {
+    fn default() -> Self {
+        Self(Backoff::new(CONNECT_FIRST, CONNECT_LONGEST))
+    }
+}
+
+impl Reconnecting {
+    /// How long to wait after a connection that lived for so long.
+    pub fn wait_after(&mut self, lived: Duration) -> Duration {
+        if lived >= LIVED {
+            self.0.reset();
+        }
+        self.0.next()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

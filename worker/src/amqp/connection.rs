@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::settings::AmqpSettings;
 use crate::{
-    backoff::Backoff,
+    backoff::Reconnecting,
     broker::{BrokerError, BrokerState},
     telemetry,
 };
@@ -39,10 +39,6 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long declaring and subscribing may take; quorum queues may be electing leaders meanwhile.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
 /// The first wait before the next attempt to connect, and about the longest.
-const RETRY_FIRST: Duration = Duration::from_millis(100);
-const RETRY_LONGEST: Duration = Duration::from_secs(10);
-/// A connection that lived this long counts as a success: the waits start small again.
-const LIVED: Duration = Duration::from_secs(10);
 /// How often a connection without traffic is checked.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -276,7 +272,7 @@ pub(super) async fn supervise<S: Service>(
     state: &watch::Sender<BrokerState>,
     ended: &CancellationToken,
 ) {
-    let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST);
+    let mut reconnecting = Reconnecting::default();
     loop {
         let ready = async {
             let link = Arc::new(Link::open(settings, S::ROLE).await?);
@@ -313,10 +309,8 @@ pub(super) async fn supervise<S: Service>(
             },
         };
         let Err(error) = outcome else { return };
-        if began.elapsed() >= LIVED + settings.connect_timeout {
-            backoff.reset();
-        }
-        let wait = backoff.next();
+        let lived = began.elapsed().saturating_sub(settings.connect_timeout);
+        let wait = reconnecting.wait_after(lived);
         let other_deployment = matches!(error, BrokerError::OtherDeployment { .. });
         let reason = telemetry::chain(&error);
         tracing::warn!(

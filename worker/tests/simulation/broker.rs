@@ -9,13 +9,17 @@ use std::{
 
 use async_trait::async_trait;
 use glyph_worker::{
+    backoff::Reconnecting,
     broker::{
         BrokerState, CommandQueue, CommandSource, Delivery, Destination, MessagePublisher,
         Properties, Publication, PublishOutcome, QueueDepth, Receipt,
     },
     dead_letters::Letter,
 };
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::{ledger::Ledger, planted::Bug, process::Process, random::Random, world::World};
 
@@ -24,8 +28,6 @@ const DELIVERY_LIMIT: u32 = 20;
 /// How many times as quick as in production the rungs of the ladder are: no code depends on their
 /// times, and most of a run would be waiting for them.
 const HURRY: u32 = 10;
-/// How long a link that was cut is away.
-const RECONNECT_MS: (u64, u64) = (20, 1_500);
 
 #[derive(Clone, Debug)]
 struct Message {
@@ -61,6 +63,8 @@ pub(crate) struct Broker {
 #[derive(Debug)]
 struct Consumer {
     is_linked: bool,
+    linked_at: Instant,
+    reconnecting: Reconnecting,
     channel: u64,
     is_paused: bool,
     is_stopped: bool,
@@ -300,6 +304,8 @@ impl SimulatedSource {
             state.broker.channels += 1;
             let consumer = Consumer {
                 is_linked: true,
+                linked_at: Instant::now(),
+                reconnecting: Reconnecting::default(),
                 channel: state.broker.channels,
                 is_paused: false,
                 is_stopped: false,
@@ -523,9 +529,15 @@ pub(crate) fn cut(process: &Arc<Process>) {
     world.note(format!("the link of #{number} is cut"));
     let away = {
         let state = &mut *world.state();
+        let consumer = state.broker.consumers.get_mut(&number);
+        let Some(consumer) = consumer.filter(|consumer| consumer.is_linked) else {
+            return;
+        };
+        let lived = consumer.linked_at.elapsed();
+        let away = consumer.reconnecting.wait_after(lived);
         let verdict = state.broker.take_back(number, &state.ledger);
         state.judge(verdict);
-        state.random.millis(RECONNECT_MS.0, RECONNECT_MS.1)
+        away
     };
     deliver(world);
     let process = Arc::clone(process);
@@ -538,9 +550,9 @@ pub(crate) fn cut(process: &Arc<Process>) {
             broker.channels += 1;
             let channel = broker.channels;
             let consumer = broker.consumers.get_mut(&number);
-            // Another cut may have come meanwhile, and its link be back.
-            if let Some(consumer) = consumer.filter(|consumer| !consumer.is_linked) {
+            if let Some(consumer) = consumer {
                 consumer.is_linked = true;
+                consumer.linked_at = Instant::now();
                 consumer.channel = channel;
                 consumer.next_tag = 0;
             }
