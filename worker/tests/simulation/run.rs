@@ -20,8 +20,8 @@ use glyph_workflow_engine::{
     ids::{StepId, TaskId},
     state::{Slots, WorkflowSnapshot},
     store::{
-        EventStore, JobState, JobStore, OpenRequest, Outbox, ProjectionStore, Rebuild, TaskIndex,
-        TaskRow, TimerQueue, WorkflowConfigStore,
+        EventStore, EventStoreError, JobState, JobStore, OpenRequest, Outbox, ProjectionStore,
+        Rebuild, TaskIndex, TaskRow, TimerQueue, WorkflowConfigStore,
     },
 };
 use tokio::{task::JoinSet, time::Instant};
@@ -422,7 +422,14 @@ async fn check_task(world: &World, task: TaskId) -> Result<(), String> {
     let timers = derive_timers(&replayed);
     let slots = Slots::from(&replayed);
     let changes = store.replace_derived(row, slots, Vec::new(), timers).await;
-    let changes = changes.map_err(|error| format!("{task} cannot be rebuilt: {error}"))?;
+    let changes = match changes {
+        Ok(changes) => changes,
+        // A timer that has become due since.
+        Err(EventStoreError::VersionConflict { .. }) => {
+            return Box::pin(check_task(world, task)).await;
+        }
+        Err(error) => return Err(format!("{task} cannot be rebuilt: {error}")),
+    };
     if changes.task || changes.timers {
         return Err(format!(
             "INV-17: what is derived of {task} differs: {changes:?}"
