@@ -37,6 +37,8 @@ pub(crate) struct Faults {
     pub(crate) calls_fail: u64,
     /// Batches of more commands are too slow for the store; 0 for none.
     pub(crate) commands_max: usize,
+    /// Jumps of the store's clock, as when another server takes over.
+    pub(crate) clock_jumps: u64,
 }
 
 /// A run as its seed wants it.
@@ -107,8 +109,9 @@ impl Plan {
             drains: often(150, 1),
             calls_fail: often(400, 400),
             commands_max: usize::try_from(often(150, 6)).unwrap(),
+            clock_jumps: 0,
         };
-        Self {
+        let mut plan = Self {
             seed,
             bug,
             workers: draw.pick(&[1, 1, 2, 2, 3]),
@@ -130,6 +133,11 @@ impl Plan {
             load: draw.millis(1_000, 4_000),
             linger: draw.millis(0, 1_500),
             faults,
+        };
+        // Drawn last, so that the plans of older seeds are what they were.
+        if !calm && draw.strikes(150) {
+            plan.faults.clock_jumps = draw.between(1, 2);
         }
+        plan
     }
 }

@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,6 +32,8 @@ pub(crate) struct World {
     /// What is stored, without faults.
     pub(crate) store: MemoryStore,
     clock: Clock,
+    /// How far the clock is ahead of the run, in microseconds.
+    ahead: Arc<AtomicI64>,
     began: Instant,
     state: Mutex<State>,
     /// Notified when a law is broken.
@@ -88,10 +93,12 @@ impl World {
             over: Arc::clone(&over),
             random,
         };
-        let clock: Clock = Arc::new(clock(began));
+        let ahead = Arc::default();
+        let clock: Clock = Arc::new(clock(began, Arc::clone(&ahead)));
         Arc::new(Self {
             store: MemoryStore::with_clock(Arc::clone(&clock)),
             clock,
+            ahead,
             plan,
             began,
             state: Mutex::new(state),
@@ -112,6 +119,13 @@ impl World {
     pub(crate) fn note(&self, what: impl fmt::Display) {
         let at = self.at();
         self.state().trace.note(at, 0, &what);
+    }
+
+    /// Puts the store's clock forward, or back.
+    pub(crate) fn jump(&self, by: TimeDelta) {
+        self.note(format!("the clock jumps by {by}"));
+        let by = by.num_microseconds().unwrap();
+        self.ahead.fetch_add(by, Ordering::SeqCst);
     }
 
     /// The time of the store's clock.
@@ -218,14 +232,19 @@ pub(crate) fn lost() -> EventStoreError {
     EventStoreError::CommitUnknown("the answer is lost".into())
 }
 
-/// The store's clock: that of the run, and never the same time twice.
-fn clock(began: Instant) -> impl Fn() -> DateTime<Utc> + Send + Sync {
-    let last = Mutex::new(DateTime::UNIX_EPOCH);
+/// The store's clock: that of the run, but for its jumps, and never the same time twice in a row.
+fn clock(began: Instant, ahead: Arc<AtomicI64>) -> impl Fn() -> DateTime<Utc> + Send + Sync {
+    let last = Mutex::new((0, DateTime::UNIX_EPOCH));
     let beginning = DateTime::from_timestamp(1_900_000_000, 0).unwrap();
     move || {
         let mut last = last.lock().unwrap();
-        let now = beginning + TimeDelta::from_std(began.elapsed()).unwrap();
-        *last = now.max(*last + TimeDelta::microseconds(1));
-        *last
+        let ahead = ahead.load(Ordering::SeqCst);
+        let elapsed = TimeDelta::from_std(began.elapsed()).unwrap();
+        let mut now = beginning + elapsed + TimeDelta::microseconds(ahead);
+        if ahead == last.0 {
+            now = now.max(last.1 + TimeDelta::microseconds(1));
+        }
+        *last = (ahead, now);
+        now
     }
 }
