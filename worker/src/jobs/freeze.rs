@@ -47,7 +47,8 @@ impl JobRun<'_> {
                 && other.kind == job.kind
                 && (other.created_at, other.id) < (job.created_at, job.id)
         };
-        if let Some(first) = jobs.iter().find(is_earlier) {
+        let has_begun = job.items() > 0;
+        if let Some(first) = jobs.iter().find(is_earlier).filter(|_| !has_begun) {
             return Err(JobError::Behind(first.id));
         }
         let mut keeper = LetterKeeper {

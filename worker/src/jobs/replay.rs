@@ -131,7 +131,8 @@ impl JobRun<'_> {
     }
 }
 
-fn stopped_by(actor: &str) -> String {
+/// Why a job has ended that somebody stopped.
+pub(super) fn stopped_by(actor: &str) -> String {
     format!("stopped by {actor}")
 }
 

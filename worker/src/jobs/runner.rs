@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{
     error::JobError,
+    replay::stopped_by,
     spec::{JobKind, JobSettings},
 };
 use crate::{
@@ -177,10 +178,15 @@ impl JobRun<'_> {
         }
         if phase.is_empty() || phase == FREEZING {
             self.enter(FREEZING, false).await?;
-            match kind {
-                JobKind::ReplayDeadLetters => self.freeze_letters(&job, &settings).await?,
-                JobKind::ReplayRejected => self.freeze_rejected(&job, &settings).await?,
+            let frozen = match kind {
+                JobKind::ReplayDeadLetters => self.freeze_letters(&job, &settings).await,
+                JobKind::ReplayRejected => self.freeze_rejected(&job, &settings).await,
+            };
+            if let (Err(JobError::Behind(_)), Some(by)) = (&frozen, &job.stop_by) {
+                // It has no items yet.
+                return self.end(JobState::Stopped, Some(stopped_by(by))).await;
             }
+            frozen?;
             self.enter(REPLAYING, true).await?;
             REPLAYING.clone_into(&mut phase);
         }

@@ -13,7 +13,7 @@ use glyph_worker::{
     dead_letters::{DeadLetter, DeadLetters},
     jobs::{JobKind, JobSettings, JobSpec, Selection},
 };
-use glyph_workflow_engine::store::{JobItemState, JobRow, JobState, JobStore};
+use glyph_workflow_engine::store::{JobItemState, JobRow, JobState, JobStore, JobWrite};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, ByteArray, DecimalValue, FieldArray, FieldTable},
@@ -507,6 +507,37 @@ async fn a_job_is_stopped_by_an_operator() {
     );
     assert_eq!(row.reason.as_deref(), Some("stopped by cli:boss"));
     assert_eq!(each_once(&services).await.len(), 300);
+    services.end(worker).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_begins_when_those_before_it_have_ended() {
+    let services = Services::new().await;
+    bury(&services, (0..5).map(|n| command(n, false))).await;
+    let first = replay_all(&services, 1.0).await;
+    let second = replay_all(&services, 1.0).await;
+    // Somebody else has the first one.
+    let (other, store) = (Uuid::now_v7(), &services.store);
+    let long = Duration::from_mins(10);
+    assert_eq!(
+        store.claim_job(other, long).await.unwrap().unwrap().id,
+        first
+    );
+    let worker = services.worker_process().spawn().unwrap();
+    eventually("the second job says what it waits for", async || {
+        let row = store.job(second).await.unwrap().unwrap();
+        row.reason?.contains(&first.to_string()).then_some(())
+    })
+    .await;
+    assert_eq!(each_once(&services).await.len(), 5);
+    assert!(store.stop_job(second, "cli:boss").await.unwrap());
+    let row = ended(&services, second).await;
+    assert_eq!((row.state, counts(&row)), (JobState::Stopped, [0, 0, 0]));
+
+    let free = JobWrite::default();
+    assert!(store.write_job(first, other, free).await.unwrap());
+    let row = ended(&services, first).await;
+    assert_eq!((row.state, row.items()), (JobState::Done, 5), "{row:?}");
     services.end(worker).await;
 }
 
