@@ -37,12 +37,13 @@ pub struct Declared {
 }
 
 impl Declared {
-    /// Whether commands may be in the dead queue because they found no queue: one was missing, and the
-    /// dead queue was there.
+    /// Whether commands may be in the dead queue because they found no queue: one was missing. Also at
+    /// the first start: a queue cannot be bound before there is an exchange, and a producer that waits
+    /// for that may be quicker.
     pub(super) fn had_gaps(&self, topology: &Topology) -> bool {
         let made = |name: String| self.made.contains(&format!("queue {name}"));
         let mut queues = CommandQueue::ALL.into_iter();
-        queues.any(|queue| made(topology.queue(queue))) && !made(topology.dead())
+        queues.any(|queue| made(topology.queue(queue)))
     }
 
     /// Whether the commands exchange is there without its alternate exchange, or with another one.

@@ -8,8 +8,10 @@ use glyph_worker::{
     dead_letters::DeadLetters,
 };
 use lapin::{
-    ExchangeKind,
-    options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeleteOptions},
+    BasicProperties, ExchangeKind,
+    options::{
+        BasicPublishOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueDeleteOptions,
+    },
     types::FieldTable,
 };
 use tokio::time::timeout;
@@ -93,6 +95,39 @@ async fn commands_that_found_no_queue_are_put_back_once_it_exists() {
         source.settle(&receipts(&deliveries));
         source.close().await;
         world.wait_for_waiting(&world.topology.dead(), 1).await;
+    })
+    .await;
+}
+
+/// A queue cannot be bound before there is an exchange, and a producer may wait for nothing else.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_producer_that_is_quicker_than_the_first_start_loses_nothing() {
+    with_world(async |world| {
+        let exchange = world.topology.commands();
+        let exists = async || {
+            // A refusal closes the channel.
+            let channel = world.connection.create_channel().await.unwrap();
+            let passive = ExchangeDeclareOptions {
+                passive: true,
+                ..ExchangeDeclareOptions::default()
+            };
+            let (name, kind) = (exchange.as_str().into(), ExchangeKind::Topic);
+            let found = channel.exchange_declare(name, kind, passive, FieldTable::default());
+            found.await.is_ok()
+        };
+        let quick = async {
+            // Without a pause: what follows must come before the queues.
+            while !exists().await {}
+            let (key, properties) = ("submission".into(), BasicProperties::default());
+            let (name, options) = (exchange.as_str().into(), BasicPublishOptions::default());
+            let sent = world
+                .channel
+                .basic_publish(name, key, options, b"1", properties);
+            sent.await.unwrap();
+        };
+        let ((), source) = tokio::join!(quick, world.source());
+        assert_eq!(next(&source).await.body, b"1");
+        source.close().await;
     })
     .await;
 }
