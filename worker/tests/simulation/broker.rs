@@ -66,6 +66,9 @@ struct Consumer {
     linked_at: Instant,
     reconnecting: Reconnecting,
     channel: u64,
+    /// What it was told to do.
+    is_held: bool,
+    /// What it does.
     is_paused: bool,
     is_stopped: bool,
     prefetch: usize,
@@ -140,13 +143,13 @@ impl Broker {
         )
     }
 
-    fn arrive(&mut self, message: Message, random: &mut Random, ledger: &mut Ledger, at: Duration) {
-        self.ready.push_back(message);
-        self.deliver(random, ledger, at);
-    }
-
     /// Hands messages to consumers that have room.
-    fn deliver(&mut self, random: &mut Random, ledger: &mut Ledger, at: Duration) {
+    fn deliver(
+        &mut self,
+        random: &mut Random,
+        ledger: &mut Ledger,
+        at: Duration,
+    ) -> Result<(), String> {
         while !self.ready.is_empty() {
             let able = |consumer: &&mut Consumer| {
                 consumer.is_linked
@@ -156,16 +159,20 @@ impl Broker {
             };
             let mut able: Vec<_> = self.consumers.values_mut().filter(able).collect();
             if able.is_empty() {
-                return;
+                break;
             }
             let consumer = random.index(able.len());
             let consumer = &mut *able[consumer];
+            if consumer.is_held {
+                return Err("INV-28: a worker takes a command although it holds intake".to_owned());
+            }
             let index = random.index(self.reorder.min(self.ready.len()));
             if let Some(message) = self.ready.remove(index) {
                 ledger.delivered(&message.body, at);
                 consumer.take(message);
             }
         }
+        Ok(())
     }
 
     /// Takes back what a worker has not acknowledged.
@@ -263,12 +270,12 @@ fn arrive_later(world: &Arc<World>, message: Message, delay: Duration) {
     let world = Arc::clone(world);
     tokio::spawn(async move {
         tokio::time::sleep(delay).await;
-        let at = world.at();
-        let state = &mut *world.state();
-        state.broker.later -= 1;
-        state
-            .broker
-            .arrive(message, &mut state.random, &mut state.ledger, at);
+        {
+            let broker = &mut world.state().broker;
+            broker.later -= 1;
+            broker.ready.push_back(message);
+        }
+        deliver(&world);
     });
 }
 
@@ -276,9 +283,9 @@ fn arrive_later(world: &Arc<World>, message: Message, delay: Duration) {
 pub(crate) fn deliver(world: &World) {
     let at = world.at();
     let state = &mut *world.state();
-    state
-        .broker
-        .deliver(&mut state.random, &mut state.ledger, at);
+    let (random, ledger) = (&mut state.random, &mut state.ledger);
+    let verdict = state.broker.deliver(random, ledger, at);
+    state.judge(verdict);
 }
 
 /// A worker's source of commands.
@@ -307,6 +314,7 @@ impl SimulatedSource {
                 linked_at: Instant::now(),
                 reconnecting: Reconnecting::default(),
                 channel: state.broker.channels,
+                is_held: false,
                 is_paused: false,
                 is_stopped: false,
                 prefetch: process.world.plan.prefetch,
@@ -482,18 +490,20 @@ impl CommandSource for SimulatedSource {
     }
 
     fn pause(&self, paused: bool) {
-        if !self.process.is_alive() || self.world().plan.bug == Some(Bug::SubscribeWhileHeld) {
+        if !self.process.is_alive() {
             return;
         }
         let at = self.world().at();
         let number = self.process.number;
         {
+            let plan = &self.world().plan;
             let state = &mut *self.world().state();
             state
                 .trace
                 .note(at, number, &format!("intake is held: {paused}"));
             if let Some(consumer) = state.broker.consumers.get_mut(&number) {
-                consumer.is_paused = paused;
+                consumer.is_held = paused;
+                consumer.is_paused = paused && plan.bug != Some(Bug::SubscribeWhileHeld);
             }
         }
         deliver(self.world());
