@@ -62,8 +62,8 @@ pub(crate) struct Broker {
 /// A worker's link for consuming.
 #[derive(Debug)]
 struct Consumer {
-    is_linked: bool,
-    linked_at: Instant,
+    /// Since when it has a link.
+    linked_at: Option<Instant>,
     reconnecting: Reconnecting,
     channel: u64,
     /// What it was told to do.
@@ -152,7 +152,7 @@ impl Broker {
     ) -> Result<(), String> {
         while !self.ready.is_empty() {
             let able = |consumer: &&mut Consumer| {
-                consumer.is_linked
+                consumer.linked_at.is_some()
                     && !consumer.is_paused
                     && !consumer.is_stopped
                     && consumer.unacked.len() < consumer.prefetch
@@ -180,7 +180,7 @@ impl Broker {
         let Some(consumer) = self.consumers.get_mut(&number) else {
             return Ok(());
         };
-        consumer.is_linked = false;
+        consumer.linked_at = None;
         consumer.buffer.clear();
         consumer.settled.clear();
         let unacked = std::mem::take(&mut consumer.unacked);
@@ -310,8 +310,7 @@ impl SimulatedSource {
             let state = &mut *process.world.state();
             state.broker.channels += 1;
             let consumer = Consumer {
-                is_linked: true,
-                linked_at: Instant::now(),
+                linked_at: Some(Instant::now()),
                 reconnecting: Reconnecting::default(),
                 channel: state.broker.channels,
                 is_held: false,
@@ -361,7 +360,7 @@ impl Broker {
         let Some(consumer) = self.consumers.get_mut(&number) else {
             return;
         };
-        if consumer.channel != channel || !consumer.is_linked {
+        if consumer.channel != channel || consumer.linked_at.is_none() {
             return;
         }
         let mut gone = Vec::new();
@@ -540,11 +539,11 @@ pub(crate) fn cut(process: &Arc<Process>) {
     let away = {
         let state = &mut *world.state();
         let consumer = state.broker.consumers.get_mut(&number);
-        let Some(consumer) = consumer.filter(|consumer| consumer.is_linked) else {
+        let linked = consumer.and_then(|consumer| Some((consumer.linked_at?, consumer)));
+        let Some((linked_at, consumer)) = linked else {
             return;
         };
-        let lived = consumer.linked_at.elapsed();
-        let away = consumer.reconnecting.wait_after(lived);
+        let away = consumer.reconnecting.wait_after(linked_at.elapsed());
         let verdict = state.broker.take_back(number, &state.ledger);
         state.judge(verdict);
         away
@@ -561,8 +560,7 @@ pub(crate) fn cut(process: &Arc<Process>) {
             let channel = broker.channels;
             let consumer = broker.consumers.get_mut(&number);
             if let Some(consumer) = consumer {
-                consumer.is_linked = true;
-                consumer.linked_at = Instant::now();
+                consumer.linked_at = Some(Instant::now());
                 consumer.channel = channel;
                 consumer.next_tag = 0;
             }
