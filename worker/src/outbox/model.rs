@@ -72,6 +72,8 @@ enum Guard {
     HoldBegun,
     /// A hold comes after the release: `LanePublisher::leave_to_relay`.
     HoldAfterRelease,
+    /// A hold lasts where a worker that ends has left the row leased to itself: `LanePublisher::hold`.
+    HoldUnreleased,
     /// What a lane may not send goes to the relay: `LanePublisher::publish`, `behind`.
     ReleaseBehind,
     /// A message that has failed before is sent alone: `split_probes`.
@@ -89,7 +91,7 @@ enum Guard {
 }
 
 impl Guard {
-    const ALL: [Self; 22] = [
+    const ALL: [Self; 23] = [
         Self::OneCommit,
         Self::HeadLock,
         Self::RelayOnly,
@@ -105,6 +107,7 @@ impl Guard {
         Self::HoldFailed,
         Self::HoldBegun,
         Self::HoldAfterRelease,
+        Self::HoldUnreleased,
         Self::ReleaseBehind,
         Self::ProbeFirst,
         Self::ProbeHolds,
@@ -262,6 +265,10 @@ struct Worker {
     gave_up: bool,
     windows: [Window; ROWS],
     publisher: Sender,
+    /// Tasks of rows that it could not release, and leaves leased to itself.
+    left_leased: Set,
+    /// Whether it ends: it does not wait for the store.
+    is_ending: bool,
     deletions: Set,
     relay: Sender,
     /// Whether the relay may have claimed rows that it does not have in memory.

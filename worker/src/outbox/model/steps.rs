@@ -24,6 +24,8 @@ pub(super) enum Step {
     DoChore(usize, SenderOf),
     /// The same, while another worker's relay claims: it finds these rows locked.
     DoChoreDuringClaim(usize, SenderOf, Set),
+    /// A publisher's release fails, and the worker is told to end.
+    ReleaseFails(usize),
     /// Outcomes of the messages in base 3: confirmed, taken without an answer, refused.
     Send(usize, SenderOf, u8),
     Delete(usize),
@@ -32,6 +34,8 @@ pub(super) enum Step {
     /// Nothing is known of the claim, or its events cannot be read.
     ClaimLost(usize, Set),
     GiveBack(usize),
+    /// A worker that was told to end does so.
+    End(usize),
     Crash(usize),
 }
 
@@ -450,7 +454,7 @@ impl Model {
         let mut sender = Sender::default();
         let found = world.tasks_of(window.left) | window.unsure;
         self.leave(&mut sender, world.whole(window.left), found);
-        let held = window.held | found;
+        let held = window.held | found | world.workers[n].left_leased;
         let is_behind = |row: &usize| without_broker || has(held, world.rows[*row].task.into());
         let behind = members(window.rows).filter(is_behind);
         let behind = behind.fold(0, |set, row| set | only(row));
@@ -497,6 +501,19 @@ impl Model {
                 self.do_chore(world, n, of);
             });
             self.chore_during_claim(world, n, of, next);
+            if let (SenderOf::Lane, Chore::Release { from, .. }) = (of, sender.chores[0]) {
+                go(world, next, Step::ReleaseFails(n), true, |world| {
+                    let rows = (0..ROWS).filter(|row| from[*row] > 0);
+                    let tasks = world.tasks_of(rows.fold(0, |set, row| set | only(row)));
+                    let worker = &mut world.workers[n];
+                    worker.is_ending = true;
+                    if self.guards(Guard::HoldUnreleased) {
+                        worker.left_leased |= tasks;
+                    }
+                    worker.publisher.chores.copy_within(1.., 0);
+                    worker.publisher.chores[3] = Chore::None;
+                });
+            }
         } else if sender.now != Parts::default() {
             let (_, count) = world.messages(sender.now);
             for outcomes in 0..3_u8.pow(u32::from(number(count))) {
@@ -805,22 +822,31 @@ impl Model {
 
 /// The process dies; another one takes its place.
 fn crash(world: &World, n: usize, next: &mut Next) {
-    let is_mine = |owner| owner == Owner::Lane(number(n)) || owner == Owner::Relay(number(n));
-    let has_rows = world.rows_where(|_, row| is_mine(row.owner)) != 0;
+    let has_rows = world.rows_where(|_, row| is_of(row.owner, n)) != 0;
     if world.workers[n] == Worker::default() && !has_rows {
         return;
     }
-    go(world, next, Step::Crash(n), true, |world| {
-        // The broker delivers again what was not decided.
-        if let Lane::Open { commands, .. } = world.workers[n].lane {
-            world.waiting[0] += commands[0];
-            world.waiting[1] += commands[1];
-        }
-        world.workers[n] = Worker::default();
-        for row in world.rows.iter_mut().filter(|row| is_mine(row.owner)) {
-            row.owner = Owner::Dead;
-        }
-    });
+    go(world, next, Step::Crash(n), true, |world| end(world, n));
+    if world.workers[n].is_ending {
+        go(world, next, Step::End(n), false, |world| end(world, n));
+    }
+}
+
+fn is_of(owner: Owner, n: usize) -> bool {
+    owner == Owner::Lane(number(n)) || owner == Owner::Relay(number(n))
+}
+
+/// A process is gone.
+fn end(world: &mut World, n: usize) {
+    // The broker delivers again what was not decided.
+    if let Lane::Open { commands, .. } = world.workers[n].lane {
+        world.waiting[0] += commands[0];
+        world.waiting[1] += commands[1];
+    }
+    world.workers[n] = Worker::default();
+    for row in world.rows.iter_mut().filter(|row| is_of(row.owner, n)) {
+        row.owner = Owner::Dead;
+    }
 }
 
 /// Adds a step, unless it is a fault too many.
