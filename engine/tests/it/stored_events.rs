@@ -41,6 +41,13 @@ fn stored(line: &str) -> StoredEvent {
     }
 }
 
+/// The streams of a file that has every type of event.
+pub(crate) fn every_type() -> Vec<Vec<StoredEvent>> {
+    let events: Vec<StoredEvent> = EVERY_TYPE.lines().map(stored).collect();
+    let streams = events.chunk_by(|_, next| next.version != 1);
+    streams.map(<[_]>::to_vec).collect()
+}
+
 /// The last states of the streams of a file. Each begins with version 1.
 fn replayed(file: &str) -> Vec<WorkflowSnapshot> {
     let events: Vec<StoredEvent> = file.lines().map(stored).collect();

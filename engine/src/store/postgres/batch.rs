@@ -1,6 +1,9 @@
 //! The transaction of a batch: open, read under the locks, decide (in the caller), commit.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
@@ -25,6 +28,7 @@ use super::{
     heads::{self, Heads},
     operator_commands::pause_columns,
     query::{BEGIN_PLANNED_ONCE, execute, fetch_one, scalar},
+    recent_log::RecentLog,
     rows::JsonRow,
     slots::count_held,
     streams::{Wanted, read_streams},
@@ -73,7 +77,11 @@ const COUNT_STARTED: &str =
     "SELECT count(*) FROM (SELECT FROM tasks WHERE workflow = $1 LIMIT $2) AS started";
 
 /// Begins the transaction of a batch.
-pub(super) async fn open(pool: PgPool, request: OpenRequest) -> Result<OpenBatch, EventStoreError> {
+pub(super) async fn open(
+    pool: PgPool,
+    recent_log: Arc<RecentLog>,
+    request: OpenRequest,
+) -> Result<OpenBatch, EventStoreError> {
     detached(async move {
         let mut link = Link(Some(pool.acquire().await.map_err(classify)?));
         let opened = match timeout(WORK_TIMEOUT, lock_and_read(link.conn()?, &request)).await {
@@ -98,6 +106,7 @@ pub(super) async fn open(pool: PgPool, request: OpenRequest) -> Result<OpenBatch
             started: opened.started,
             tx: Box::new(PgBatch {
                 link,
+                recent_log,
                 publisher: request.publisher,
                 locked: opened.locked,
             }),
@@ -142,6 +151,7 @@ impl Drop for Link {
 
 struct PgBatch {
     link: Link,
+    recent_log: Arc<RecentLog>,
     publisher: Option<PublisherId>,
     locked: Locked,
 }
@@ -310,6 +320,7 @@ impl BatchTx for PgBatch {
         detached(async move {
             let Self {
                 mut link,
+                recent_log,
                 publisher,
                 locked,
             } = *self;
@@ -320,8 +331,8 @@ impl BatchTx for PgBatch {
                 // COMMIT has not been sent yet.
                 Err(_) => Err(timed_out(WORK_TIMEOUT)),
             };
-            let rows = match written {
-                Ok(rows) => rows,
+            let written = match written {
+                Ok(written) => written,
                 Err(error) => return Err(link.give_up(error).await),
             };
             let conn = link.conn()?;
@@ -336,7 +347,10 @@ impl BatchTx for PgBatch {
                     // The transaction has ended: return the connection to the pool without a
                     // rollback.
                     drop(link.0.take());
-                    Ok(rows)
+                    if let Some(batch) = written.batch {
+                        recent_log.committed(batch, written.events);
+                    }
+                    Ok(written.messages)
                 }
                 Err(error) => Err(link.give_up(error).await),
             }

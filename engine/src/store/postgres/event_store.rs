@@ -23,7 +23,7 @@ use crate::{events::StateRebuilder, ids::TaskId, state::WorkflowSnapshot};
 impl EventStore for PgEventStore {
     async fn open(&self, request: OpenRequest) -> Result<OpenBatch, EventStoreError> {
         self.usable()?;
-        batch::open(self.pool.clone(), request).await
+        batch::open(self.pool.clone(), Arc::clone(&self.recent_log), request).await
     }
 
     async fn ping(&self) -> Result<(), EventStoreError> {
@@ -83,6 +83,9 @@ impl EventStore for PgEventStore {
             Box::pin(async move { read_log(conn, &recent, after, limit).await })
         });
         let (read, _) = read.await?;
-        Ok(read.into_iter().map(|(entry, _)| entry).collect())
+        Ok(read
+            .into_iter()
+            .map(|event| Arc::unwrap_or_clone(event.entry))
+            .collect())
     }
 }

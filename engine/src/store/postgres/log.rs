@@ -11,13 +11,14 @@ use super::{
     super::{
         EventStoreError, LogEntry, LogFilter, LogPage, LogPosition, LoggedMessage, MessageLog,
         ModelCheckpoint, ReliabilityStore,
-        rows::{self, Columns, WithSize, checksum, read_within},
+        rows::{self, Columns, checksum, read_within},
     },
     PgEventStore,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT},
     error::classify,
-    query::nth,
-    recent_log::RecentLog,
+    query::{fetch, nth},
+    recent_log::{Batch, PlacedBatch, ReadEvent, RecentLog},
+    rows::signed,
     streams::{cause_columns, event_columns},
 };
 
@@ -27,9 +28,11 @@ use super::{
 macro_rules! events_of_log {
     () => {
         "(
-        SELECT l.entry, e.*
+        SELECT l.entry, b.written_at, e.*
         FROM (SELECT entry, batch FROM log_entries
               WHERE has_events AND entry >= $1 ORDER BY entry, batch OFFSET 0) l
+        LEFT JOIN LATERAL (
+            SELECT written_at FROM log_batches WHERE batch = l.batch ORDER BY batch LIMIT 1) b ON true
         CROSS JOIN LATERAL (
             SELECT * FROM stored_events
             WHERE batch = l.batch AND position > CASE WHEN l.entry = $1 THEN $2 ELSE -1 END
@@ -39,13 +42,26 @@ macro_rules! events_of_log {
     };
 }
 
+/// The batches with events from an entry on, in the order of the log. Each is found by the index, whatever
+/// the planner knows of the tables.
+const BATCHES: &str = "
+    SELECT l.entry, l.batch, coalesce(b.written_at, 'epoch')
+    FROM (SELECT entry, batch FROM log_entries
+          WHERE has_events AND entry >= $1 ORDER BY entry, batch LIMIT $2) l
+    LEFT JOIN LATERAL (
+        SELECT written_at FROM log_batches WHERE batch = l.batch ORDER BY batch LIMIT 1) b ON true
+    ORDER BY l.entry";
+
+/// How many batches are looked at in one statement.
+const BATCHES_MAX: usize = 16;
+
 /// The workflow and the start time are in the head of the stream; if the head is lost, they come
 /// from its first event.
 const LOG: &str = concat!(
     "
     SELECT ",
     event_columns!("e"),
-    ", e.entry, e.position,
+    ", e.entry, e.position, e.batch, coalesce(e.written_at, 'epoch') AS written_at,
            coalesce(t.workflow, (
                SELECT first.event_data::json ->> 'workflow' FROM stored_events first
                WHERE first.stream_id = e.stream_id AND first.version = 1
@@ -113,63 +129,118 @@ const MESSAGES: &str = "
     ORDER BY l.entry, m.position LIMIT $5";
 
 /// A page of the log.
+#[derive(Debug)]
 pub(super) struct Page {
     /// Its events.
     pub(super) entries: Vec<Arc<LogEntry>>,
-    /// Whether it ended at a bound, so that more are waiting.
-    pub(super) is_full: bool,
+    /// Whether more events are waiting behind it.
+    pub(super) has_more: bool,
 }
 
-/// Reads a page of the log; returns each event with its size, and whether the page ended at a bound.
+/// Reads a page of the log; returns its events, and whether it ended at a bound.
 pub(super) async fn read_log(
     conn: &mut PgConnection,
     recent: &RecentLog,
     after: LogPosition,
     limit: u32,
-) -> Result<(Vec<WithSize<LogEntry>>, bool), EventStoreError> {
+) -> Result<(Vec<ReadEvent>, bool), EventStoreError> {
     let limit = recent.events_for_page(limit);
     let query = sqlx::query(LOG)
         .bind(after.entry)
         .bind(after.position)
         .bind(i64::from(limit));
     let rows = query.fetch(conn).map_err(classify);
-    let sized = |row: &PgRow| rows::log_entry(row).map(|(entry, bytes)| ((entry, bytes), bytes));
-    let (read, ended_by_size) = read_within(rows, sized).await?;
-    recent.learn_size(&read);
+    let decode = |row: &PgRow| {
+        let columns = Columns::of("log_batches", row);
+        let batch = Batch {
+            number: columns.number("batch")?,
+            written_at: columns.time("written_at")?,
+        };
+        let (entry, bytes) = rows::log_entry(row)?;
+        let entry = Arc::new(entry);
+        let read = ReadEvent {
+            entry,
+            bytes,
+            batch,
+        };
+        Ok((read, bytes))
+    };
+    let (read, ended_by_size) = read_within(rows, decode).await?;
+    recent.learn_size(read.len(), read.iter().map(|event| event.bytes).sum());
     let is_full = ended_by_size || read.len() >= limit as usize;
     Ok((read, is_full))
 }
 
-/// Reads a page of the log, or what others have read of it a moment ago.
+/// A page of the log: what this process has committed or read a moment ago, or else what the database
+/// has. Which batches there are the database says in either case, so nothing that was committed before
+/// is missing in front of the end of the page.
 pub(super) async fn read_recent_log(
     conn: &mut PgConnection,
     recent: &RecentLog,
     after: LogPosition,
     limit: u32,
 ) -> Result<Page, EventStoreError> {
-    let known = || {
-        let entries = recent.after(after, limit);
-        let is_full = entries.len() >= limit as usize;
-        (!entries.is_empty()).then_some(Page { entries, is_full })
-    };
-    if let Some(known) = known() {
+    if let Some(known) = known_page(conn, recent, after, limit).await? {
         return Ok(known);
     }
     // One reads, and the others that came at the same time find it.
     let _reading = recent.reading().await;
-    if let Some(known) = known() {
+    if let Some(known) = known_page(conn, recent, after, limit).await? {
         return Ok(known);
     }
     let (read, is_full) = read_log(conn, recent, after, limit).await?;
-    let read: Vec<_> = read
-        .into_iter()
-        .map(|(entry, bytes)| (Arc::new(entry), bytes))
-        .collect();
-    recent.take(after, &read);
+    recent.take(after, &read, !is_full);
     Ok(Page {
-        entries: read.into_iter().map(|(entry, _)| entry).collect(),
-        is_full,
+        entries: read.into_iter().map(|event| event.entry).collect(),
+        has_more: is_full,
     })
+}
+
+/// A page of what is known; `None` where something that is missing would cut it to less than a half: a
+/// step costs more than reading some events again.
+async fn known_page(
+    conn: &mut PgConnection,
+    recent: &RecentLog,
+    after: LogPosition,
+    limit: u32,
+) -> Result<Option<Page>, EventStoreError> {
+    // What is read at once, so that what one of them has read is a page for the next.
+    let limit = recent.events_for_page(limit) as usize;
+    let mut entries: Vec<Arc<LogEntry>> = Vec::new();
+    let mut from = after.entry;
+    loop {
+        let query = sqlx::query(BATCHES)
+            .bind(from)
+            .bind(signed::<i64, _>(BATCHES_MAX)?);
+        let batches = fetch(conn, query, |row| {
+            Ok(PlacedBatch {
+                entry: nth(row, 0)?,
+                batch: Batch {
+                    number: nth(row, 1)?,
+                    written_at: nth(row, 2)?,
+                },
+            })
+        })
+        .await?;
+        let known = recent.known(&batches, after, limit - entries.len());
+        entries.extend(known.events);
+        match batches.last() {
+            _ if !known.is_all => {
+                let is_worth_it = entries.len() >= limit.div_ceil(2);
+                return Ok(is_worth_it.then_some(Page {
+                    entries,
+                    has_more: true,
+                }));
+            }
+            Some(last) if batches.len() == BATCHES_MAX => from = last.entry + 1,
+            _ => {
+                return Ok(Some(Page {
+                    entries,
+                    has_more: false,
+                }));
+            }
+        }
+    }
 }
 
 #[async_trait]

@@ -10,9 +10,7 @@ use tokio::time::timeout;
 use super::{
     super::{
         EventStoreError, LogPosition, OpenProjection, ProjectionRows, ProjectionStore,
-        ProjectionTx, ProjectionWrite,
-        operator_commands::operator_command_in,
-        rows::{self, Columns},
+        ProjectionTx, ProjectionWrite, operator_commands::operator_command_in, rows,
     },
     PgEventStore,
     connection::{LONG_WORK_TIMEOUT, WORK_TIMEOUT, detached, timed_out},
@@ -21,10 +19,7 @@ use super::{
     log::{Page, read_recent_log},
     operator_commands::{Tables, operator_lock},
     outbox,
-    query::{
-        BEGIN_PLANNED_ONCE, begin, commit_repeatable, execute, fetch, fetch_one, fetch_optional,
-        nth, scalar,
-    },
+    query::{BEGIN_PLANNED_ONCE, begin, commit_repeatable, execute, fetch, fetch_one, nth, scalar},
     recent_log::RecentLog,
     rows::to_json,
 };
@@ -38,9 +33,11 @@ const LOCK: &str = "
     SELECT pg_advisory_xact_lock(
         hashtextextended('glyph projection ' || $1 || ' ' || current_schema(), 0))";
 
-const CHECKPOINT: &str = "SELECT entry, position FROM projections WHERE name = $1";
-
-const CLOCK: &str = "SELECT clock_timestamp(), log_id FROM deployment";
+/// The clock, the log and the checkpoint.
+const BEGINNING: &str = "
+    SELECT clock_timestamp() AS now, d.log_id, p.entry, p.position
+    FROM deployment d
+    LEFT JOIN LATERAL (SELECT entry, position FROM projections WHERE name = $1) p ON true";
 
 /// Whether nobody is in the middle of a decision: until its transaction ends, whoever decides holds
 /// a table in a mode for writing, or the lock of operator commands. A dump, or another transaction
@@ -59,14 +56,6 @@ const QUIET: &str = concat!(
     operator_lock!(),
     "))"
 );
-
-const MORE: &str = "
-    SELECT EXISTS (SELECT FROM log_entries WHERE has_events AND entry > $1)
-        OR EXISTS (
-            SELECT FROM log_entries l CROSS JOIN LATERAL (
-                SELECT FROM stored_events e
-                WHERE e.batch = l.batch AND e.position > $2 ORDER BY e.position LIMIT 1) e
-            WHERE l.entry = $1)";
 
 const ROWS: &str = "SELECT key, value::text FROM projection_rows WHERE projection = $1";
 
@@ -164,6 +153,13 @@ struct PgProjection {
     name: String,
 }
 
+/// The result of [`BEGINNING`].
+struct Beginning {
+    now: DateTime<Utc>,
+    log: LogId,
+    checkpoint: Option<LogPosition>,
+}
+
 /// Opens a step; `None` if another process is running the projection.
 async fn open(
     mut tx: Transaction<'static, Postgres>,
@@ -174,23 +170,29 @@ async fn open(
     if !scalar::<bool>(&mut tx, sqlx::query(TRY_LOCK).bind(&name)).await? {
         return Ok(None);
     }
-    let checkpoint = fetch_optional(&mut tx, sqlx::query(CHECKPOINT).bind(&name), |row| {
-        Columns::of("projections", row).log_position()
-    })
-    .await?;
-    let after = checkpoint.unwrap_or_default();
     // This order makes `settled` correct. Who reads the clock for a decision has one of these locks
     // by then. If nobody has one after this reading of the clock, everything decided before it has
     // ended, and the statements below see it.
-    let (now, log): (DateTime<Utc>, LogId) = fetch_one(&mut tx, sqlx::query(CLOCK), |row| {
-        Ok((nth(row, 0)?, LogId(nth(row, 1)?)))
+    let beginning: Beginning = fetch_one(&mut tx, sqlx::query(BEGINNING).bind(&name), |row| {
+        let checkpoint: (Option<i64>, Option<i64>) = (nth(row, 2)?, nth(row, 3)?);
+        Ok(Beginning {
+            now: nth(row, 0)?,
+            log: LogId(nth(row, 1)?),
+            checkpoint: match checkpoint {
+                (Some(entry), Some(position)) => Some(LogPosition { entry, position }),
+                _ => None,
+            },
+        })
     })
     .await?;
+    let Beginning {
+        now,
+        log,
+        checkpoint,
+    } = beginning;
+    let after = checkpoint.unwrap_or_default();
     let is_quiet: bool = scalar(&mut tx, sqlx::query(QUIET)).await?;
-    let Page { entries, is_full } = read_recent_log(&mut tx, recent, after, limit).await?;
-    let last = entries.last().map_or(after, |entry| entry.position);
-    let query = sqlx::query(MORE).bind(last.entry).bind(last.position);
-    let has_more: bool = scalar(&mut tx, query).await?;
+    let Page { entries, has_more } = read_recent_log(&mut tx, recent, after, limit).await?;
     let settled = match (has_more, is_quiet) {
         (false, true) => now,
         // Everything older than the longest possible transaction is committed, and so is read.
@@ -204,7 +206,7 @@ async fn open(
         log,
         settled,
         entries,
-        is_full,
+        is_full: has_more,
         at_beginning: checkpoint.is_none(),
         rows: rows.into_iter().collect(),
         tx: Box::new(PgProjection { tx, name }),

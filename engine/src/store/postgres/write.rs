@@ -16,6 +16,7 @@ use super::{
     heads::{Heads, all_inserted, not_moved},
     outbox::SharedText,
     query::{execute, fetch_one, nth},
+    recent_log::{Batch, NewEvent},
     rows::{column, event_data, signed, snapshot_text, to_json, try_column},
     slots::SlotRows,
 };
@@ -63,7 +64,7 @@ const WRITE: &str = "
     ), batch AS (
         INSERT INTO log_batches (has_events)
         SELECT cardinality($14) > 0 WHERE cardinality($14) > 0 OR cardinality($37) > 0
-        RETURNING batch
+        RETURNING batch, written_at
     ), appended AS (
         INSERT INTO stored_events
             (stream_id, version, event_id, event_type, event_data, occurred_at, command_id,
@@ -77,6 +78,7 @@ const WRITE: &str = "
                     $46::int[], $47::boolean[])
              AS e (stream_id, version, event_id, event_type, event_data, occurred_at, command_id,
                    correlation_id, traceparent, actor, schema_version, gold)
+        RETURNING position
     ), decided AS (
         INSERT INTO commands
             (command_id, task_id, type, outcome, reason, detail, result, content_hash, payload,
@@ -102,7 +104,10 @@ const WRITE: &str = "
              AS m (task_id, from_version, to_version, message_id, bytes, owner)
         RETURNING position
     )
-    SELECT (SELECT count(*) FROM moved), (SELECT array_agg(position ORDER BY position) FROM queued)";
+    SELECT (SELECT count(*) FROM moved),
+           (SELECT array_agg(position ORDER BY position) FROM queued),
+           (SELECT batch FROM batch), (SELECT written_at FROM batch),
+           (SELECT array_agg(position ORDER BY position) FROM appended)";
 
 /// Writes the parts that most batches do not have.
 const WRITE_SELDOM: &str = "
@@ -145,6 +150,17 @@ pub(super) struct Locked {
     pub(super) known: HashSet<CommandId>,
 }
 
+/// What [`write()`] has written.
+#[derive(Debug)]
+pub(super) struct Written {
+    /// The messages that have a publisher.
+    pub(super) messages: Vec<OutboxMessage>,
+    /// What it adds to the log; `None` where that is nothing.
+    pub(super) batch: Option<Batch>,
+    /// The events, in their order.
+    pub(super) events: Vec<NewEvent>,
+}
+
 /// Writes everything of a batch, except COMMIT.
 ///
 /// Versions are checked against the locked heads before anything is sent; the comparison in the
@@ -154,7 +170,7 @@ pub(super) async fn write(
     publisher: Option<PublisherId>,
     locked: &Locked,
     writes: Vec<TaskWrite>,
-) -> Result<Vec<OutboxMessage>, EventStoreError> {
+) -> Result<Written, EventStoreError> {
     let mut tasks = Tasks::default();
     let mut started = Tasks::default();
     let mut expected = Vec::new();
@@ -164,6 +180,7 @@ pub(super) async fn write(
     let mut seldom = Seldom::default();
     let mut slots = SlotRows::default();
     let mut unused = Vec::new();
+    let mut written = Vec::new();
     let mut ids = locked.known.clone();
     for write in writes {
         write.check(locked.heads.version(write.task_id), |id| ids.insert(id))?;
@@ -191,6 +208,22 @@ pub(super) async fn write(
             write.expected_version,
             &events.data[first..],
         )?;
+        if let Some(task) = write.task {
+            let bytes = events.data[first..].iter().map(String::len);
+            written.extend(
+                write
+                    .events
+                    .into_iter()
+                    .zip(bytes)
+                    .map(|(event, bytes)| NewEvent {
+                        position: 0,
+                        workflow: task.workflow.clone(),
+                        started_at: task.started_at,
+                        event,
+                        bytes,
+                    }),
+            );
+        }
         slots.push(write.task_id, write.slots);
         seldom.push(
             write.timers_set,
@@ -249,14 +282,45 @@ pub(super) async fn write(
         .bind(events.actors)
         .bind(events.schema_versions)
         .bind(events.gold);
-    let (moved, positions): (i64, Option<Vec<i64>>) =
-        fetch_one(conn, query, |row| Ok((nth(row, 0)?, nth(row, 1)?))).await?;
-    if usize::try_from(moved) != Ok(expected.len()) {
+    let numbered = fetch_one(conn, query, |row| {
+        let batch: (Option<i64>, Option<DateTime<Utc>>) = (nth(row, 2)?, nth(row, 3)?);
+        Ok(Numbered {
+            moved: nth(row, 0)?,
+            outbox: nth::<Option<_>>(row, 1)?.unwrap_or_default(),
+            batch: match batch {
+                (Some(number), Some(written_at)) => Some(Batch { number, written_at }),
+                _ => None,
+            },
+            events: nth::<Option<_>>(row, 4)?.unwrap_or_default(),
+        })
+    })
+    .await?;
+    if usize::try_from(numbered.moved) != Ok(expected.len()) {
         return Err(not_moved(conn, &expected).await?);
     }
     seldom.write(conn).await?;
     slots.write(conn).await?;
-    messages.owned(positions.unwrap_or_default())
+    if numbered.events.len() != written.len() {
+        return Err(EventStoreError::Other(
+            "not every event got a position".into(),
+        ));
+    }
+    for (event, position) in written.iter_mut().zip(numbered.events) {
+        event.position = position;
+    }
+    Ok(Written {
+        messages: messages.owned(numbered.outbox)?,
+        batch: numbered.batch,
+        events: written,
+    })
+}
+
+/// The result of [`WRITE`]. Positions ascend in the order of the rows.
+struct Numbered {
+    moved: i64,
+    outbox: Vec<i64>,
+    batch: Option<Batch>,
+    events: Vec<i64>,
 }
 
 // Columns as arrays: one statement writes any number of rows.

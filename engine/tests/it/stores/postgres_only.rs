@@ -7,8 +7,8 @@ use glyph_workflow_engine::{
     state::TaskStatus,
     store::{
         CommandLog, EventStore, EventStoreError, LogPosition, OpenBatch, OpenRequest, Outbox,
-        OutboxRow, PgEventStore, PgSettings, Rebuild, SplitReason, TaskIndex, UnsuitableServer,
-        Verdict, WorkflowConfigStore,
+        OutboxRow, PgEventStore, PgSettings, ProjectionStore, ProjectionWrite, Rebuild,
+        SplitReason, TaskIndex, UnsuitableServer, Verdict, WorkflowConfigStore,
     },
 };
 use serde_json::json;
@@ -16,7 +16,10 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, raw_sql};
 use tokio::time::timeout;
 
 use super::{adapter::Adapter as _, postgres::Postgres, samples::*};
-use crate::confidence::{ROAD, Road, by_model, by_road, crowd, task_id};
+use crate::{
+    confidence::{ROAD, Road, by_model, by_road, crowd, task_id},
+    stored_events::every_type,
+};
 
 async fn versions(store: &PgEventStore) -> Vec<(TaskId, u64)> {
     let log = store.read_log(LogPosition::default(), 1_000).await.unwrap();
@@ -146,6 +149,61 @@ async fn whoever_follows_the_log_sees_everything_in_one_order() {
     }
     assert_eq!(one, other);
     assert_eq!(one, versions(&fresh.store).await);
+    fresh.finish().await;
+}
+
+/// A projection gets what its process has committed as it was decided, and reads only what others have.
+/// Either is the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_followed_from_memory_is_what_the_database_has() {
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    for (n, stream) in (1..).zip(every_type()) {
+        let events = stream.into_iter().map(|stored| stored.event).collect();
+        append(&fresh.store, numbered(n), None, events).await;
+    }
+    append(&fresh.store, task("one"), None, started("flow", &[])).await;
+    let hard = json!({
+        "numbers": [0.1 + 0.2, -0.0, 1.0, 1e308, 5e-324, u64::MAX, i64::MIN],
+        "text": "\u{2028} \u{1f600} \\ \" \u{7f}",
+        "deep": [[[[{"": null}]]]],
+    });
+    append(&fresh.store, task("one"), None, vec![annotated(hard)]).await;
+
+    let other = PgEventStore::from_pool(fresh.store.pool().clone());
+    let read = async |store: &PgEventStore, name: &str, limit: u32| {
+        let step = store.open_projection(name, limit).await.unwrap().unwrap();
+        let entries: Vec<_> = step.entries.iter().map(|entry| (**entry).clone()).collect();
+        let (is_full, settles) = (step.is_full, step.settled == step.now);
+        assert_eq!(is_full, !settles);
+        step.commit(ProjectionWrite::default()).await.unwrap();
+        (entries, is_full)
+    };
+    let (from_database, is_full) = read(&other, "other", 1_000).await;
+    assert!(!is_full);
+    assert_eq!(from_database.len(), versions(&fresh.store).await.len());
+
+    let mut conn = fresh.connection().await;
+    raw_sql("ALTER TABLE stored_events RENAME TO elsewhere")
+        .execute(&mut conn)
+        .await
+        .unwrap();
+    assert_eq!(
+        read(&fresh.store, "whole", 1_000).await,
+        (from_database.clone(), false)
+    );
+    // In pages that end within a batch.
+    let mut paged = Vec::new();
+    loop {
+        let (page, is_full) = read(&fresh.store, "paged", 7).await;
+        assert!(page.len() == 7 || !is_full);
+        paged.extend(page);
+        if !is_full {
+            break;
+        }
+    }
+    assert_eq!(paged, from_database);
     fresh.finish().await;
 }
 
