@@ -30,3 +30,8 @@ pub(super) enum JobError {
     #[error("the job cannot be read; another version of the worker may be able to")]
     Unknown,
 }
+
+/// Why a job has ended that somebody stopped.
+pub(super) fn stopped_by(actor: &str) -> String {
+    format!("stopped by {actor}")
+}

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     canary::Canary,
-    error::JobError,
+    error::{JobError, stopped_by},
     fate::Fate,
     freeze::ids_of,
     runner::JobRun,
@@ -129,11 +129,6 @@ impl JobRun<'_> {
             }
         }
     }
-}
-
-/// Why a job has ended that somebody stopped.
-pub(super) fn stopped_by(actor: &str) -> String {
-    format!("stopped by {actor}")
 }
 
 impl Work<'_> {

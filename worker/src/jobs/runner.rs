@@ -7,8 +7,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    error::JobError,
-    replay::stopped_by,
+    error::{JobError, stopped_by},
     spec::{JobKind, JobSettings},
 };
 use crate::{
