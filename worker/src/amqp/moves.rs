@@ -28,29 +28,35 @@ const SEARCH_TIME: Duration = Duration::from_secs(30);
 /// the inbox knows the second.
 pub(super) async fn put_back(settings: &AmqpSettings) -> Result<usize, BrokerError> {
     let link = Link::open(settings, "commands that found no queue").await?;
-    let searched = async {
-        let mut queues = CommandQueues {
-            settings,
-            channel: link.confirming().await?,
-            arrived: 0,
-            moved: 0,
-        };
-        let chosen =
-            |_: &str, letter: &Letter| lost_its_queue(settings.topology(), letter).is_some();
-        let letters = AmqpDeadLetters::new(settings.clone());
-        let searched = timeout(SEARCH_TIME, letters.take(&chosen, &mut queues)).await;
-        searched.unwrap_or_else(|_| {
-            tracing::warn!(
-                queue = settings.topology().dead(),
-                "not searched to its end for commands whose queue was missing; \
-                 `glyph dead-letter replay --reason unroutable` enqueues them again"
-            );
-            Ok(queues.moved)
-        })
-    };
-    let searched = searched.await;
+    let mut moved = 0;
+    let searched = timeout(SEARCH_TIME, search(settings, &link, &mut moved)).await;
     link.close().await;
-    searched
+    searched.unwrap_or_else(|_| {
+        tracing::warn!(
+            queue = settings.topology().dead(),
+            "not searched to its end for commands whose queue was missing; \
+             `glyph dead-letter replay --reason unroutable` enqueues them again"
+        );
+        Ok(())
+    })?;
+    Ok(moved)
+}
+
+/// Searches the dead queue to its end, and counts in `moved` what it has put back.
+async fn search(
+    settings: &AmqpSettings,
+    link: &Link,
+    moved: &mut usize,
+) -> Result<(), BrokerError> {
+    let mut queues = CommandQueues {
+        settings,
+        channel: link.confirming().await?,
+        arrived: 0,
+        moved,
+    };
+    let chosen = |_: &str, letter: &Letter| lost_its_queue(settings.topology(), letter).is_some();
+    let letters = AmqpDeadLetters::new(settings.clone());
+    letters.take(&chosen, &mut queues).await.map(drop)
 }
 
 /// The queue in which a dead letter would be, had the queue been there.
@@ -68,7 +74,7 @@ struct CommandQueues<'a> {
     channel: Channel,
     arrived: usize,
     /// Arrived, and removed from the dead queue.
-    moved: usize,
+    moved: &'a mut usize,
 }
 
 #[async_trait]
@@ -94,7 +100,7 @@ impl LetterStore for CommandQueues<'_> {
     }
 
     async fn removed(&mut self) -> Result<(), KeepError> {
-        self.moved = self.arrived;
+        *self.moved = self.arrived;
         Ok(())
     }
 }
