@@ -94,7 +94,7 @@ struct Events {
 }
 
 /// What is known of the events after a position.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Known {
     pub(super) events: Vec<Arc<LogEntry>>,
     /// Whether nothing is missing up to the end of the batches that were asked for.
@@ -153,12 +153,9 @@ impl RecentLog {
         let mut kept = self.kept();
         kept.unasked = 0;
         let mut events = Vec::new();
-        for PlacedBatch { entry, batch } in batches {
+        let is_all = batches.iter().all(|PlacedBatch { entry, batch }| {
             let Some(found) = kept.batches.get_mut(batch) else {
-                return Known {
-                    events,
-                    is_all: false,
-                };
+                return false;
             };
             for (event, _) in &mut found.events {
                 // Where a batch stands is known only after it was committed, and nobody has a part of
@@ -170,24 +167,13 @@ impl RecentLog {
                     continue;
                 }
                 if events.len() == limit {
-                    return Known {
-                        events,
-                        is_all: false,
-                    };
+                    return false;
                 }
                 events.push(Arc::clone(event));
             }
-            if !found.is_whole {
-                return Known {
-                    events,
-                    is_all: false,
-                };
-            }
-        }
-        Known {
-            events,
-            is_all: true,
-        }
+            found.is_whole
+        });
+        Known { events, is_all }
     }
 
     /// Waits for the turn to read more.
@@ -236,8 +222,8 @@ impl RecentLog {
         kept.add(batch, events.collect(), true);
     }
 
-    /// Takes in what was read after a position: all events from there to the last of them, or to the
-    /// `end` of the log.
+    /// Takes in what was read after a position: all events from there to the last of them, which is the
+    /// end of the log or not.
     pub(super) fn take(&self, after: LogPosition, read: &[ReadEvent], is_end: bool) {
         let mut kept = self.kept();
         let Some(last) = read.last() else {
