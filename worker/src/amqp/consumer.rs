@@ -203,7 +203,7 @@ impl Service for Intake {
     const ROLE: &'static str = "consume";
 
     async fn prepare(&self, link: &Arc<Link>) -> Result<Self::Session, BrokerError> {
-        declare_all(&self.settings, link, &self.closing).await?;
+        declare_all(&self.settings, link).await?;
         let mut channels = Vec::new();
         for queue in CommandQueue::ALL {
             channels.push((queue, link.channel().await?));

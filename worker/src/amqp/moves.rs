@@ -48,9 +48,12 @@ async fn search(
     link: &Link,
     moved: &mut usize,
 ) -> Result<(), BrokerError> {
+    let channel = timeout(settings.connect_timeout, link.confirming())
+        .await
+        .unwrap_or_else(|elapsed| Err(link.lost(elapsed)))?;
     let mut queues = CommandQueues {
         settings,
-        channel: link.confirming().await?,
+        channel,
         arrived: 0,
         moved,
     };

@@ -199,7 +199,7 @@ impl Service for Outlet {
     const ROLE: &'static str = "publish";
 
     async fn prepare(&self, link: &Arc<Link>) -> Result<Self::Session, BrokerError> {
-        declare_all(&self.settings, link, &self.closing).await?;
+        declare_all(&self.settings, link).await?;
         let mut lanes = Vec::new();
         for _ in 0..self.settings.publish_channels.max(1) {
             lanes.push(tokio::sync::Mutex::new(link.confirming().await?));
@@ -225,9 +225,7 @@ impl Service for Outlet {
         });
         let served = tokio::select! {
             error = link.broken(&self.state) => Err(error),
-            error = keep_whole(&self.settings, link, &session.returned, &self.state, &self.closing) => {
-                Err(error)
-            }
+            error = keep_whole(&self.settings, link, &session.returned, &self.state) => Err(error),
             () = session.broken.cancelled() => {
                 let why = session.why.lock().unwrap_or_else(PoisonError::into_inner).take();
                 Err(link.lost(why.unwrap_or_default()))

@@ -12,7 +12,6 @@ use tokio::{
     sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{
     connection::Link,
@@ -48,7 +47,6 @@ pub(super) async fn keep_whole(
     link: &Link,
     returned: &Notify,
     state: &watch::Sender<BrokerState>,
-    closing: &CancellationToken,
 ) -> BrokerError {
     let mut looks = looks();
     let mut looked_at = Instant::now();
@@ -76,7 +74,7 @@ pub(super) async fn keep_whole(
                 let missing = missing.join(", ");
                 tracing::warn!(missing, "gone from the broker; declaring it again");
             }
-            declare_all(settings, link, closing).await
+            declare_all(settings, link).await
         };
         let looked = in_time(looked).await;
         is_returned = false;
@@ -95,19 +93,14 @@ pub(super) async fn keep_whole(
 
 /// Declares everything and says in the log what an operator should know of it. Who has declared a
 /// missing queue puts back the commands that did not find it, and nobody else: while somebody
-/// searches the dead queue, others wait. The search ends with `closing`.
-pub(super) async fn declare_all(
-    settings: &AmqpSettings,
-    link: &Link,
-    closing: &CancellationToken,
-) -> Result<(), BrokerError> {
+/// searches the dead queue, others wait.
+pub(super) async fn declare_all(settings: &AmqpSettings, link: &Link) -> Result<(), BrokerError> {
     let declared = declare(settings, link).await?;
     log(&declared, settings.topology());
     if declared.had_gaps(settings.topology()) {
-        // By itself: it takes longer than a connection may to be ready. If it is ended before it is
-        // through, the commands are dead letters that an operator can replay.
-        let search = put_back(settings.clone());
-        tokio::spawn(closing.clone().run_until_cancelled_owned(search));
+        // By itself: it takes longer than a connection may to be ready. If the process ends before,
+        // the commands are dead letters that an operator can replay.
+        tokio::spawn(put_back(settings.clone()));
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use std::{
 use chrono::Utc;
 use futures::FutureExt;
 use glyph_worker::{
-    amqp::{AmqpPublisher, AmqpSettings, AmqpSource, Topology},
+    amqp::{AmqpPublisher, AmqpSettings, AmqpSource, Topology, declare_topology},
     broker::{
         CommandQueue, CommandSource, Delivery, Destination, MessagePublisher, Publication,
         PublishOutcome, Receipt, RetryDelay,
@@ -180,6 +180,12 @@ impl World {
         let publisher = AmqpPublisher::start(self.settings());
         publishing(&publisher).await;
         publisher
+    }
+
+    /// One that finds everything declared, so that nobody searches the dead queue meanwhile.
+    async fn publisher_on_a_whole_topology(&self) -> Arc<AmqpPublisher> {
+        declare_topology(&self.settings(), false).await.unwrap();
+        self.publisher().await
     }
 
     async fn source(&self) -> Arc<AmqpSource> {

@@ -52,7 +52,7 @@ fn dead(kind: &str, body: &str, reason: &str) -> Publication {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_letters_are_listed_taken_edited_and_dropped() {
     with_world(async |world| {
-        let publisher = world.publisher().await;
+        let publisher = world.publisher_on_a_whole_topology().await;
         let window = [
             dead("submission", r#"{"command_id": "c-1"}"#, "task_not_found"),
             dead("advance", "{", "malformed"),
@@ -134,7 +134,7 @@ async fn dead_letters_are_listed_taken_edited_and_dropped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_broker_moved_at_its_limit_is_a_dead_letter_too() {
     with_world(async |world| {
-        let publisher = world.publisher().await;
+        let publisher = world.publisher_on_a_whole_topology().await;
         publish_all(
             &publisher,
             &[message(
@@ -202,7 +202,7 @@ impl LetterStore for Removals<'_> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removal_that_was_reported_outlives_the_process() {
     with_world(async |world| {
-        let publisher = world.publisher().await;
+        let publisher = world.publisher_on_a_whole_topology().await;
         let body = |n: usize| format!(r#"{{"command_id": "c-{n}"}}"#);
         let letter = |n| dead("submission", &body(n), "task_not_found");
         let window: Vec<_> = (0..900).map(letter).collect();
@@ -223,7 +223,7 @@ async fn a_removal_that_was_reported_outlives_the_process() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_chosen_stays_in_its_order() {
     with_world(async |world| {
-        let publisher = world.publisher().await;
+        let publisher = world.publisher_on_a_whole_topology().await;
         // Pages that are taken whole, pages of which some stay, and pages that stay whole.
         let stays = |n: usize| (300..700).contains(&n) || (n < 500 && n.is_multiple_of(7));
         let window: Vec<_> = (0..900)
@@ -261,7 +261,7 @@ async fn what_is_not_chosen_stays_in_its_order() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn letters_that_others_hold_are_not_overlooked() {
     with_world(async |world| {
-        let publisher = world.publisher().await;
+        let publisher = world.publisher_on_a_whole_topology().await;
         // More than a reader takes at first.
         let window: Vec<_> = (0..20)
             .map(|n| dead("submission", &n.to_string(), "malformed"))
