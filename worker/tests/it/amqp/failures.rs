@@ -10,7 +10,7 @@ use lapin::{
     options::{QueueDeclareOptions, QueueDeleteOptions},
     types::FieldTable,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{
     DEADLINE, commands, consuming, eventually, message, next_many, proxy, publish_all, publishing,
@@ -99,11 +99,11 @@ async fn a_window_into_a_silent_cable_ends_as_unknown_and_the_next_one_arrives()
         publishing(&publisher).await;
         proxy.set(Cable::Silent);
         let window = commands("submission", 0..50);
-        let outcomes = timeout(DEADLINE, publisher.publish(0, &window));
+        let before = Instant::now();
+        let outcomes = publisher.publish(0, &window).await;
+        assert!(before.elapsed() < Duration::from_secs(5));
         assert!(
             outcomes
-                .await
-                .expect("it ends without an answer")
                 .iter()
                 .all(|outcome| matches!(outcome, PublishOutcome::Unknown(_)))
         );
@@ -114,12 +114,7 @@ async fn a_window_into_a_silent_cable_ends_as_unknown_and_the_next_one_arrives()
             .unwrap();
         proxy.set(Cable::Whole);
         publishing(&publisher).await;
-        // Confirms may take longer than half a second on a busy machine.
-        eventually("a window is confirmed", async || {
-            let outcomes = publisher.publish(0, &window).await;
-            outcomes.iter().all(|o| *o == PublishOutcome::Confirmed)
-        })
-        .await;
+        publish_all(&publisher, &window).await;
         assert!(
             world
                 .waiting(&world.topology.queue(CommandQueue::Submission))
@@ -185,18 +180,15 @@ async fn a_broker_that_does_not_answer_is_tried_one_attempt_at_a_time() {
 async fn closing_does_not_wait_for_a_broker_that_does_not_answer() {
     with_world(async |world| {
         let proxy = proxy(Cable::Silent).await;
-        let mut settings = world.settings_by(&proxy.url());
-        settings.connect_timeout = DEADLINE * 2;
-        let source = AmqpSource::start(settings.clone());
-        let publisher = AmqpPublisher::start(settings);
+        let source = AmqpSource::start(world.settings_by(&proxy.url()));
+        let publisher = AmqpPublisher::start(world.settings_by(&proxy.url()));
         eventually("both attempts", async || proxy.accepted() == 2).await;
-        let closing = async {
-            source.stop().await;
-            assert!(source.next().await.is_none());
-            source.close().await;
-            publisher.close().await;
-        };
-        timeout(DEADLINE, closing).await.expect("it does not wait");
+        let before = Instant::now();
+        source.stop().await;
+        assert!(timeout(DEADLINE, source.next()).await.unwrap().is_none());
+        source.close().await;
+        publisher.close().await;
+        assert!(before.elapsed() < Duration::from_secs(2));
         eventually("every connection is closed", async || proxy.open() == 0).await;
     })
     .await;
