@@ -125,6 +125,13 @@ impl Link {
         Ok(channel)
     }
 
+    /// The same within a time: a network that has fallen silent never answers.
+    pub(super) async fn confirming_within(&self, limit: Duration) -> Result<Channel, BrokerError> {
+        timeout(limit, self.confirming())
+            .await
+            .unwrap_or_else(|elapsed| Err(self.lost(elapsed)))
+    }
+
     /// Closes politely, then forcibly. A connection lives as long as any handle of any of its
     /// channels, and a frozen broker never answers a close.
     pub(super) async fn close(&self) {

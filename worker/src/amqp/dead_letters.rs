@@ -159,9 +159,7 @@ impl<'a> QueueReader<'a> {
         link: &Link,
         queue: String,
     ) -> Result<Self, BrokerError> {
-        let channel = timeout(settings.connect_timeout, link.confirming())
-            .await
-            .unwrap_or_else(|elapsed| Err(link.lost(elapsed)))?;
+        let channel = link.confirming_within(settings.connect_timeout).await?;
         let mut reader = Self {
             settings,
             channel,

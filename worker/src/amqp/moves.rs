@@ -48,12 +48,9 @@ async fn search(
     link: &Link,
     moved: &mut usize,
 ) -> Result<(), BrokerError> {
-    let channel = timeout(settings.connect_timeout, link.confirming())
-        .await
-        .unwrap_or_else(|elapsed| Err(link.lost(elapsed)))?;
     let mut queues = CommandQueues {
         settings,
-        channel,
+        channel: link.confirming_within(settings.connect_timeout).await?,
         arrived: 0,
         moved,
     };

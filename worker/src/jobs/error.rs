@@ -1,4 +1,4 @@
-//! Why a job does not go on for now.
+//! Why a job does not go on, for now or at all.
 
 use glyph_workflow_engine::store::EventStoreError;
 use uuid::Uuid;
