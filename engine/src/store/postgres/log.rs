@@ -18,7 +18,6 @@ use super::{
     error::classify,
     query::{fetch, nth},
     recent_log::{Batch, PlacedBatch, ReadEvent, RecentLog},
-    rows::signed,
     streams::{cause_columns, event_columns},
 };
 
@@ -45,7 +44,7 @@ macro_rules! events_of_log {
 /// The batches with events from an entry on, in the order of the log. Each is found by the index, whatever
 /// the planner knows of the tables.
 const BATCHES: &str = "
-    SELECT l.entry, l.batch, coalesce(b.written_at, 'epoch')
+    SELECT l.entry, l.batch, coalesce(b.written_at, 'epoch') AS written_at
     FROM (SELECT entry, batch FROM log_entries
           WHERE has_events AND entry >= $1 ORDER BY entry, batch LIMIT $2) l
     LEFT JOIN LATERAL (
@@ -53,7 +52,7 @@ const BATCHES: &str = "
     ORDER BY l.entry";
 
 /// How many batches are looked at in one statement.
-const BATCHES_MAX: usize = 16;
+const BATCHES_MAX: u8 = 16;
 
 /// The workflow and the start time are in the head of the stream; if the head is lost, they come
 /// from its first event.
@@ -128,6 +127,15 @@ const MESSAGES: &str = "
         ORDER BY position OFFSET 0) m
     ORDER BY l.entry, m.position LIMIT $5";
 
+/// The batch of a row.
+fn batch(row: &PgRow) -> Result<Batch, EventStoreError> {
+    let columns = Columns::of("log_batches", row);
+    Ok(Batch {
+        number: columns.number("batch")?,
+        written_at: columns.time("written_at")?,
+    })
+}
+
 /// A page of the log.
 #[derive(Debug)]
 pub(super) struct Page {
@@ -151,11 +159,7 @@ pub(super) async fn read_log(
         .bind(i64::from(limit));
     let rows = query.fetch(conn).map_err(classify);
     let decode = |row: &PgRow| {
-        let columns = Columns::of("log_batches", row);
-        let batch = Batch {
-            number: columns.number("batch")?,
-            written_at: columns.time("written_at")?,
-        };
+        let batch = batch(row)?;
         let (entry, bytes) = rows::log_entry(row)?;
         let entry = Arc::new(entry);
         let read = ReadEvent {
@@ -209,16 +213,11 @@ async fn known_page(
     let mut entries: Vec<Arc<LogEntry>> = Vec::new();
     let mut from = after.entry;
     loop {
-        let query = sqlx::query(BATCHES)
-            .bind(from)
-            .bind(signed::<i64, _>(BATCHES_MAX)?);
+        let query = sqlx::query(BATCHES).bind(from).bind(i64::from(BATCHES_MAX));
         let batches = fetch(conn, query, |row| {
             Ok(PlacedBatch {
                 entry: nth(row, 0)?,
-                batch: Batch {
-                    number: nth(row, 1)?,
-                    written_at: nth(row, 2)?,
-                },
+                batch: batch(row)?,
             })
         })
         .await?;
@@ -232,7 +231,7 @@ async fn known_page(
                     has_more: true,
                 }));
             }
-            Some(last) if batches.len() == BATCHES_MAX => from = last.entry + 1,
+            Some(last) if batches.len() == usize::from(BATCHES_MAX) => from = last.entry + 1,
             _ => {
                 return Ok(Some(Page {
                     entries,

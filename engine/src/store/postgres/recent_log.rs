@@ -17,8 +17,7 @@ use std::{
 use chrono::{DateTime, Utc};
 
 use crate::{
-    events::{LogPosition, StoredEvent},
-    ids::WorkflowId,
+    events::LogPosition,
     store::{
         LogEntry,
         rows::{LOG_BYTES_MAX, WithSize},
@@ -45,17 +44,6 @@ pub(super) struct Batch {
 pub(super) struct PlacedBatch {
     pub(super) entry: i64,
     pub(super) batch: Batch,
-}
-
-/// An event that this process is about to commit.
-#[derive(Debug)]
-pub(super) struct NewEvent {
-    pub(super) position: i64,
-    pub(super) workflow: WorkflowId,
-    pub(super) started_at: DateTime<Utc>,
-    pub(super) event: StoredEvent,
-    /// Bytes of its data, as text.
-    pub(super) bytes: usize,
 }
 
 /// An event that was read, with its size and its batch.
@@ -195,8 +183,8 @@ impl RecentLog {
         }
     }
 
-    /// Takes in the events of a batch that is committed.
-    pub(super) fn committed(&self, batch: Batch, events: Vec<NewEvent>) {
+    /// Takes in the events of a batch that is committed, whose entry nobody knows yet.
+    pub(super) fn committed(&self, batch: Batch, events: Vec<WithSize<LogEntry>>) {
         let mut kept = self.kept();
         kept.unasked += events.len();
         if kept.unasked > EVENTS_MAX {
@@ -207,18 +195,9 @@ impl RecentLog {
         if events.is_empty() || kept.batches.contains_key(&batch) {
             return;
         }
-        let events = events.into_iter().map(|new| {
-            let entry = LogEntry {
-                position: LogPosition {
-                    entry: 0,
-                    position: new.position,
-                },
-                workflow: new.workflow,
-                started_at: new.started_at,
-                event: new.event,
-            };
-            (Arc::new(entry), new.bytes)
-        });
+        let events = events
+            .into_iter()
+            .map(|(event, bytes)| (Arc::new(event), bytes));
         kept.add(batch, events.collect(), true);
     }
 
@@ -262,14 +241,13 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::{events::WorkflowEvent, ids::Slug};
+    use crate::{
+        events::{StoredEvent, WorkflowEvent},
+        ids::Slug,
+    };
 
-    fn workflow() -> Slug {
-        Slug::new("w").unwrap()
-    }
-
-    fn event() -> StoredEvent {
-        StoredEvent {
+    fn log_entry(position: LogPosition) -> LogEntry {
+        let event = StoredEvent {
             event_id: Uuid::nil(),
             task_id: crate::ids::TaskId(Uuid::nil()),
             version: 1,
@@ -279,6 +257,12 @@ mod tests {
             }))
             .unwrap(),
             event: WorkflowEvent::WorkflowCompleted { output: json!(1) },
+        };
+        LogEntry {
+            position,
+            workflow: Slug::new("w").unwrap(),
+            started_at: DateTime::UNIX_EPOCH,
+            event,
         }
     }
 
@@ -303,13 +287,7 @@ mod tests {
     }
 
     fn commit_sized(log: &RecentLog, entry: i64, positions: RangeInclusive<i64>, bytes: usize) {
-        let new = |position| NewEvent {
-            position,
-            workflow: workflow(),
-            started_at: DateTime::UNIX_EPOCH,
-            event: event(),
-            bytes,
-        };
+        let new = |position| (log_entry(at(0, position)), bytes);
         log.committed(batch(entry * 10), positions.map(new).collect());
     }
 
@@ -319,12 +297,7 @@ mod tests {
 
     fn read(entry: i64, positions: RangeInclusive<i64>) -> Vec<ReadEvent> {
         let read = |position| ReadEvent {
-            entry: Arc::new(LogEntry {
-                position: at(entry, position),
-                workflow: workflow(),
-                started_at: DateTime::UNIX_EPOCH,
-                event: event(),
-            }),
+            entry: Arc::new(log_entry(at(entry, position))),
             bytes: 10,
             batch: batch(entry * 10),
         };

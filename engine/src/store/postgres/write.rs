@@ -8,15 +8,17 @@ use uuid::Uuid;
 
 use super::{
     super::{
-        CommandRecord, Draft, EventStoreError, NewMessage, OUTBOX_LEASE, OutboxMessage,
-        PublisherId, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite, Timer,
-        outbox::NewRow, rows::own_correlation,
+        CommandRecord, Draft, EventStoreError, LogEntry, LogPosition, NewMessage, OUTBOX_LEASE,
+        OutboxMessage, PublisherId, SNAPSHOT_SCHEMA_VERSION, SnapshotRow, TaskRow, TaskWrite,
+        Timer,
+        outbox::NewRow,
+        rows::{WithSize, own_correlation},
     },
     commands::without_output,
     heads::{Heads, all_inserted, not_moved},
     outbox::SharedText,
     query::{execute, fetch_one, nth},
-    recent_log::{Batch, NewEvent},
+    recent_log::Batch,
     rows::{column, event_data, signed, snapshot_text, to_json, try_column},
     slots::SlotRows,
 };
@@ -157,8 +159,8 @@ pub(super) struct Written {
     pub(super) messages: Vec<OutboxMessage>,
     /// What it adds to the log; `None` where that is nothing.
     pub(super) batch: Option<Batch>,
-    /// The events, in their order.
-    pub(super) events: Vec<NewEvent>,
+    /// The events, in their order, without their entry: COMMIT gives it.
+    pub(super) events: Vec<WithSize<LogEntry>>,
 }
 
 /// Writes everything of a batch, except COMMIT.
@@ -210,19 +212,16 @@ pub(super) async fn write(
         )?;
         if let Some(task) = write.task {
             let bytes = events.data[first..].iter().map(String::len);
-            written.extend(
-                write
-                    .events
-                    .into_iter()
-                    .zip(bytes)
-                    .map(|(event, bytes)| NewEvent {
-                        position: 0,
-                        workflow: task.workflow.clone(),
-                        started_at: task.started_at,
-                        event,
-                        bytes,
-                    }),
-            );
+            written.extend(write.events.into_iter().zip(bytes).map(|(event, bytes)| {
+                // The database numbers it.
+                let entry = LogEntry {
+                    position: LogPosition::default(),
+                    workflow: task.workflow.clone(),
+                    started_at: task.started_at,
+                    event,
+                };
+                (entry, bytes)
+            }));
         }
         slots.push(write.task_id, write.slots);
         seldom.push(
@@ -305,8 +304,8 @@ pub(super) async fn write(
             "not every event got a position".into(),
         ));
     }
-    for (event, position) in written.iter_mut().zip(numbered.events) {
-        event.position = position;
+    for ((event, _), position) in written.iter_mut().zip(numbered.events) {
+        event.position.position = position;
     }
     Ok(Written {
         messages: messages.owned(numbered.outbox)?,
