@@ -28,8 +28,6 @@ use super::{
 };
 use crate::wire::check_storable;
 
-/// How long an idle connection is kept for the next call to the same host.
-const IDLE_MAX: Duration = Duration::from_secs(30);
 /// Headers that the client sets itself, or that would change how the receiver parses the request.
 const RESERVED_HEADERS: [&str; 6] = [
     "content-length",
@@ -55,7 +53,7 @@ pub struct WebhookRequest<'a> {
     pub body: &'a Value,
 }
 
-/// Calls webhooks; clones share their connections.
+/// Calls webhooks, each over a connection of its own.
 #[derive(Clone, Debug)]
 pub struct WebhookClient {
     settings: Arc<WebhookSettings>,
@@ -191,7 +189,10 @@ fn client(settings: &Arc<WebhookSettings>) -> Result<Client, WebhookSetupError> 
         .redirect(Policy::none())
         .no_proxy()
         .referer(false)
-        .pool_idle_timeout(IDLE_MAX)
+        // No connection is used again. HTTP/1.1 tells answers apart only by their order, so what a
+        // server, or a proxy in front of it, sends too late or twice would be taken for the answer
+        // to the next call, and become the output of another task.
+        .pool_max_idle_per_host(0)
         .build()?;
     Ok(client)
 }

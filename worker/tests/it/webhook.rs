@@ -10,6 +10,10 @@ use glyph_workflow_engine::config::{HeaderText, SecretName};
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 use uuid::Uuid;
 use wiremock::{
     Mock, MockServer, Request, ResponseTemplate,
@@ -119,6 +123,35 @@ async fn statuses_say_whether_to_try_again() {
         assert_eq!(error.is_final(), is_final, "{status}");
         assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
     }
+}
+
+/// A server that answers a call twice, the second time when the next call over the same connection
+/// has come.
+#[tokio::test]
+async fn the_second_answer_to_a_call_is_not_taken_for_that_of_another() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut request = [0; 4_096];
+                for body in ["1", "2", "3"] {
+                    if stream.read(&mut request).await.unwrap_or(0) == 0 {
+                        return;
+                    }
+                    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{body}");
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                }
+            });
+        }
+    });
+    let client = WebhookClient::new(settings(&[&address.to_string()])).unwrap();
+    for _ in 0..5 {
+        let answer = call(&client, &format!("http://{address}/")).await.unwrap();
+        assert_eq!(answer, json!(1), "the answer to a call before");
+    }
+    server.abort();
 }
 
 #[tokio::test]
