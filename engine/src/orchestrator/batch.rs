@@ -267,8 +267,10 @@ impl Batch<'_> {
         let version = |task| self.cached.get(task).map_or(0, |state| state.version);
         let tasks = self.chains.iter().map(|(task, _)| (*task, version(task)));
         let ids = self.commands.iter().map(|envelope| envelope.command_id);
+        let decided = |(task, state): (&TaskId, &Arc<WorkflowSnapshot>)| (*task, state.updated_at);
         OpenRequest {
             tasks: tasks.collect(),
+            last_decided: self.cached.iter().map(decided).collect(),
             commands: ids.collect(),
             publisher: self.publisher,
             counted: self.counted.clone(),

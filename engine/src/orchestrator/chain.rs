@@ -140,6 +140,7 @@ impl<'a> Run<'a> {
         cached: Option<&Arc<WorkflowSnapshot>>,
         opened: OpenedTask,
     ) -> Result<Option<WorkflowSnapshot>, OrchestrationError> {
+        let cached = cached.filter(|_| !opened.anew);
         match cached {
             Some(_) if opened.tail.is_empty() => self.stats.cache_hits += 1,
             Some(_) => self.stats.cache_stale += 1,

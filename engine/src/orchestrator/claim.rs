@@ -207,6 +207,10 @@ impl WorkflowOrchestrator {
             .event_store
             .open(OpenRequest {
                 tasks: [(task, version)].into(),
+                last_decided: cached
+                    .iter()
+                    .map(|state| (task, state.updated_at))
+                    .collect(),
                 commands: vec![request.command_id],
                 claimant: Some(request.user_id),
                 on_locked,

@@ -1,6 +1,7 @@
 //! The transaction of a batch: the streams it locks and everything it writes.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, HashMap, HashSet},
     fmt,
     time::Duration,
@@ -31,6 +32,11 @@ pub struct OpenRequest {
     /// The streams, each once, with the version the caller already has (0 for none). Events after
     /// that version are read under the lock.
     pub tasks: HashMap<TaskId, u64>,
+    /// When the last event of those versions was decided, for streams of which the caller has the
+    /// state. A server may have lost events that somebody has seen, and have others of the same
+    /// versions since: a standby that lacked them has taken over, or a backup was restored. Such a
+    /// stream is read from its beginning.
+    pub last_decided: HashMap<TaskId, DateTime<Utc>>,
     /// The command ids, looked up under the lock.
     pub commands: Vec<CommandId>,
     /// The publisher of the messages this batch writes; `None` leaves them to the relay.
@@ -76,10 +82,88 @@ impl OnLocked {
     }
 }
 
+impl OpenRequest {
+    /// What has to be read of a stream with this head.
+    pub(super) fn to_read(&self, task: TaskId, head: HeadOfStream) -> ToRead {
+        let claimed = self.tasks.get(&task).copied().unwrap_or_default();
+        let Some(seen) = self.last_decided.get(&task).filter(|_| claimed > 0) else {
+            return match head.version {
+                version if version <= claimed => ToRead::Nothing,
+                _ if claimed == 0 => ToRead::All,
+                _ => ToRead::After(claimed),
+            };
+        };
+        match head.version.cmp(&claimed) {
+            Ordering::Greater => ToRead::AfterIfSame(claimed, *seen),
+            Ordering::Equal if head.decided.is_some_and(|at| is_same(at, *seen)) => ToRead::Nothing,
+            Ordering::Equal | Ordering::Less => ToRead::AllAnew,
+        }
+    }
+}
+
+/// The head of a locked stream.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct HeadOfStream {
+    /// Its version; 0 if it does not exist.
+    pub(super) version: u64,
+    /// When its last event was decided.
+    pub(super) decided: Option<DateTime<Utc>>,
+}
+
+/// What has to be read of a locked stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ToRead {
+    /// The caller has its state.
+    Nothing,
+    /// From its snapshot on.
+    All,
+    /// The same, because the caller's state is of events that are no longer there.
+    AllAnew,
+    /// The events after a version.
+    After(u64),
+    /// The same, if the event of that version was decided at that time; if not, [`Self::AllAnew`].
+    AfterIfSame(u64, DateTime<Utc>),
+}
+
+impl ToRead {
+    /// The version after which events are read, where they are not read from the snapshot on.
+    pub(super) fn after(self) -> Option<u64> {
+        match self {
+            Self::Nothing | Self::All | Self::AllAnew => None,
+            Self::After(version) => Some(version),
+            // With the last one that the caller has seen.
+            Self::AfterIfSame(version, _) => Some(version - 1),
+        }
+    }
+
+    /// Takes from the events that were read the one that was only read to be compared. False if it
+    /// is another one.
+    pub(super) fn compare(self, tail: &mut Vec<StoredEvent>) -> bool {
+        let Self::AfterIfSame(version, at) = self else {
+            return true;
+        };
+        let is_last =
+            |event: &StoredEvent| event.version == version && is_same(event.occurred_at, at);
+        let same = tail.first().is_some_and(is_last);
+        if same {
+            tail.remove(0);
+        }
+        same
+    }
+}
+
+/// Not every store keeps more than microseconds.
+fn is_same(one: DateTime<Utc>, other: DateTime<Utc>) -> bool {
+    one.timestamp_micros() == other.timestamp_micros()
+}
+
 /// One locked stream.
 #[derive(Clone, Debug, Default)]
 pub struct OpenedTask {
-    /// A snapshot, if the caller had no version and a snapshot exists.
+    /// Whether the caller's state is of events that are no longer there, and counts for nothing:
+    /// snapshot and tail are the whole stream.
+    pub anew: bool,
+    /// A snapshot, if the whole stream was read and a snapshot exists.
     pub snapshot: Option<WorkflowSnapshot>,
     /// The events after the snapshot, or after the caller's version.
     pub tail: Vec<StoredEvent>,

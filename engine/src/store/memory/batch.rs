@@ -13,6 +13,7 @@ use super::{
     super::{
         BatchTx, EventStoreError, OUTBOX_LEASE, OpenBatch, OpenRequest, OpenedTask, OutboxMessage,
         PublisherId, SplitReason, TaskWrite, WorkflowPause,
+        batch::{HeadOfStream, ToRead},
     },
     data::{Data, MemoryStore, later, lock, refuse_nul},
     locks::{Held, Lock},
@@ -110,16 +111,34 @@ pub(super) async fn open(
     let claimed = data.claimed.iter();
     let claimed = claimed.filter(|claimed| Some(claimed.user_id) == request.claimant);
     let claimed_by_claimant = u32::try_from(claimed.count()).unwrap_or(u32::MAX);
-    for (task, claimed) in request.tasks {
+    for task in request.tasks.keys().copied() {
         let mut opened = OpenedTask::default();
         if locks.heads.contains(&task) {
-            opened.version = data.version(task);
-            if claimed == 0 || data.archived.contains_key(&task) {
-                opened.snapshot = data.newest_snapshot(task);
+            let head = HeadOfStream {
+                version: data.version(task),
+                decided: data.tasks.get(&task).map(|row| row.updated_at),
+            };
+            opened.version = head.version;
+            let to_read = if data.archived.contains_key(&task) {
+                ToRead::All
+            } else {
+                request.to_read(task, head)
+            };
+            let mut whole = to_read == ToRead::All;
+            if let Some(after) = to_read.after() {
+                opened.tail = data.tail(task, after, usize::MAX);
             }
-            let read = opened.snapshot.as_ref();
-            let after = read.map_or(claimed, |snapshot| snapshot.version);
-            opened.tail = data.tail(task, after, usize::MAX);
+            if to_read == ToRead::AllAnew || !to_read.compare(&mut opened.tail) {
+                (opened.anew, whole) = (true, true);
+            }
+            if whole {
+                opened.snapshot = data.newest_snapshot(task);
+                let after = opened.snapshot.as_ref().map_or(0, |state| state.version);
+                opened.tail = data.tail(task, after, usize::MAX);
+            }
+        } else {
+            let nothing = request.to_read(task, HeadOfStream::default());
+            opened.anew = nothing == ToRead::AllAnew;
         }
         if data.relay_only(task, request.publisher, now) {
             opened.relay_only = true;

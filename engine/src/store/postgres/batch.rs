@@ -20,6 +20,7 @@ use super::{
     super::{
         BatchTx, CommandRow, EventStoreError, OpenBatch, OpenRequest, OpenedTask, OutboxMessage,
         PublisherId, TaskWrite, WorkflowPause,
+        batch::ToRead,
         rows::{self, Columns},
     },
     commands::command_columns,
@@ -31,7 +32,7 @@ use super::{
     recent_log::RecentLog,
     rows::JsonRow,
     slots::count_held,
-    streams::{Wanted, read_streams},
+    streams::{Stream, Wanted, read_streams},
     write::{Locked, write},
 };
 use crate::ids::{CommandId, LogId, TaskId, WorkflowId};
@@ -197,19 +198,11 @@ async fn lock_and_read(
     let started = count_started(conn, &request.counted).await?;
     // The clock is read under the locks, so it is never before the times of the events they guard.
     let under_locks = read_under_locks(conn, request, &heads).await?;
-    let mut wanted = Wanted::default();
-    for (task, claimed) in &request.tasks {
-        // The caller's state of an archived task may be from before.
-        if heads.is_archived(*task) {
-            wanted.add(*task, 0);
-        } else if heads.version(*task) > *claimed {
-            wanted.add(*task, *claimed);
-        }
-    }
-    let mut streams = read_streams(conn, wanted).await?;
+    let (mut streams, anew) = streams_under_locks(conn, request, &heads).await?;
     let opened = |task: &TaskId| {
         let stream = streams.remove(task).unwrap_or_default();
         let opened = OpenedTask {
+            anew: anew.contains(task),
             snapshot: stream.snapshot,
             tail: stream.tail,
             version: heads.version(*task),
@@ -238,6 +231,47 @@ async fn lock_and_read(
         },
         known,
     })
+}
+
+/// Reads what the caller lacks of the streams of a request, and tells of which of them its state is of
+/// events that are no longer there.
+async fn streams_under_locks(
+    conn: &mut PgConnection,
+    request: &OpenRequest,
+    heads: &Heads,
+) -> Result<(HashMap<TaskId, Stream>, HashSet<TaskId>), EventStoreError> {
+    let (mut wanted, mut compared, mut anew) = (Wanted::default(), Vec::new(), HashSet::new());
+    for task in request.tasks.keys() {
+        // The caller's state of an archived task may be from before.
+        let to_read = if heads.is_archived(*task) {
+            ToRead::All
+        } else {
+            request.to_read(*task, heads.of(*task))
+        };
+        match (to_read, to_read.after()) {
+            (ToRead::AllAnew, _) => {
+                anew.insert(*task);
+                wanted.all(*task);
+            }
+            (ToRead::All, _) => wanted.all(*task),
+            (_, Some(after)) => {
+                wanted.after(*task, after);
+                compared.push((*task, to_read));
+            }
+            (_, None) => {}
+        }
+    }
+    let mut streams = read_streams(conn, wanted).await?;
+    let mut again = Wanted::default();
+    for (task, to_read) in compared {
+        if !to_read.compare(&mut streams.entry(task).or_default().tail) {
+            streams.remove(&task);
+            anew.insert(task);
+            again.all(task);
+        }
+    }
+    streams.extend(read_streams(conn, again).await?);
+    Ok((streams, anew))
 }
 
 /// Counts the tasks of workflows, each under a lock of its own. A statement sees what was committed

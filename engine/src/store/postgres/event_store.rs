@@ -36,7 +36,7 @@ impl EventStore for PgEventStore {
     ) -> Result<HashMap<TaskId, WorkflowSnapshot>, EventStoreError> {
         let mut wanted = Wanted::default();
         for task in tasks.iter().collect::<HashSet<_>>() {
-            wanted.add(*task, 0);
+            wanted.all(*task);
         }
         let streams = self
             .run(WORK_TIMEOUT, |conn| Box::pin(read_streams(conn, wanted)))

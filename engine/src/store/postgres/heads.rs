@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::{
-    super::{EventStoreError, OpenRequest, SplitReason, rows::Columns},
+    super::{EventStoreError, OpenRequest, SplitReason, batch::HeadOfStream, rows::Columns},
     connection::WORK_TIMEOUT,
     error::classify,
     query::{PgQuery, fetch, nth},
@@ -27,12 +27,12 @@ use crate::ids::TaskId;
 /// One global lock order. A separate statement, so that the next statement reads a snapshot taken
 /// under the locks.
 const LOCK_HEADS: &str = "
-    SELECT task_id, version, status IS NOT DISTINCT FROM 'archived' AS archived
+    SELECT task_id, version, updated_at, status IS NOT DISTINCT FROM 'archived' AS archived
     FROM tasks WHERE task_id = ANY ($1) ORDER BY task_id FOR UPDATE";
 
 /// For batches that pass over what another transaction has locked.
 const LOCK_FREE_HEADS: &str = "
-    SELECT task_id, version, status IS NOT DISTINCT FROM 'archived' AS archived
+    SELECT task_id, version, updated_at, status IS NOT DISTINCT FROM 'archived' AS archived
     FROM tasks WHERE task_id = ANY ($1) ORDER BY task_id FOR UPDATE SKIP LOCKED";
 
 /// Heads that another transaction has locked now.
@@ -48,7 +48,7 @@ const VERSIONS: &str = "SELECT task_id, version FROM tasks WHERE task_id = ANY (
 /// A head under its lock.
 #[derive(Clone, Copy, Debug, Default)]
 struct Head {
-    version: u64,
+    stream: HeadOfStream,
     archived: bool,
 }
 
@@ -64,7 +64,14 @@ impl Heads {
 
     /// The version of a stream; 0 if it has no head.
     pub(super) fn version(&self, task: TaskId) -> u64 {
-        self.0.get(&task).map_or(0, |head| head.version)
+        self.of(task).version
+    }
+
+    /// The head of a stream.
+    pub(super) fn of(&self, task: TaskId) -> HeadOfStream {
+        self.0
+            .get(&task)
+            .map_or_else(HeadOfStream::default, |head| head.stream)
     }
 
     /// Whether the task is archived.
@@ -90,7 +97,10 @@ pub(super) async fn lock(
     let found = fetch(conn, sqlx::query(sql).bind(tasks), |row| {
         let columns = Columns::of("tasks", row);
         let head = Head {
-            version: columns.number("version")?,
+            stream: HeadOfStream {
+                version: columns.number("version")?,
+                decided: columns.opt_time("updated_at")?,
+            },
             archived: columns.flag("archived")?,
         };
         Ok((columns.task("task_id")?, head))

@@ -112,18 +112,20 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// The stream of `task` after the caller's version; from its snapshot if that is 0.
-    pub(super) fn add(&mut self, task: TaskId, claimed: u64) {
-        self.tasks.push(task.0);
-        self.claimed
-            .push(i64::try_from(claimed).unwrap_or(i64::MAX));
-        self.use_snapshot.push(claimed == 0);
+    /// The whole stream of `task`, from its snapshot on.
+    pub(super) fn all(&mut self, task: TaskId) {
+        self.push(task, 0, true);
     }
 
-    fn replay(&mut self, task: TaskId) {
+    /// The events of `task` after a version.
+    pub(super) fn after(&mut self, task: TaskId, version: u64) {
+        self.push(task, version, false);
+    }
+
+    fn push(&mut self, task: TaskId, after: u64, use_snapshot: bool) {
         self.tasks.push(task.0);
-        self.claimed.push(0);
-        self.use_snapshot.push(false);
+        self.claimed.push(i64::try_from(after).unwrap_or(i64::MAX));
+        self.use_snapshot.push(use_snapshot);
     }
 }
 
@@ -191,7 +193,7 @@ async fn read_into(
             }
             Part::Snapshot(task, None) => {
                 damaged.insert(task);
-                again.replay(task);
+                again.after(task, 0);
             }
             Part::Archived(task, last, at) => archived.push((task, last, at)),
             Part::Event(event) => events.push(event),

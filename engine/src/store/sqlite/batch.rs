@@ -9,7 +9,7 @@ use sqlx::{Sqlite, SqliteConnection, Transaction};
 use super::{
     super::{
         BatchTx, CommandRow, EventStoreError, OpenBatch, OpenRequest, OpenedTask, OutboxMessage,
-        PublisherId, TaskWrite, rows,
+        PublisherId, TaskWrite, batch::ToRead, rows,
     },
     connection::{SqliteEventStore, commit, detached},
     deployment::log,
@@ -36,7 +36,7 @@ pub(super) async fn open(
     let now = store.now();
     let ids: Vec<TaskId> = request.tasks.keys().copied().collect();
     let heads = heads(&mut tx, &ids, request.publisher, now).await?;
-    let tasks = read_tasks(&mut tx, &request.tasks, &heads).await?;
+    let tasks = read_tasks(&mut tx, &request, &heads).await?;
     let known = known(&mut tx, &request.commands).await?;
     let pauses = operator_commands::mattering(&mut tx, &ids).await?;
     let claimed_by_claimant = match request.claimant {
@@ -112,7 +112,9 @@ impl BatchTx for SqliteBatch {
                 .collect();
             heads.extend(self::heads(&mut tx, &unopened, publisher, now).await?);
             for write in &writes {
-                let head = heads.get(&write.task_id).map_or(0, |head| head.version);
+                let head = heads
+                    .get(&write.task_id)
+                    .map_or(0, |head| head.stream.version);
                 write.check(head, |id| known.insert(id))?;
             }
             let published = write::all(&mut tx, &writes, &heads, publisher, now).await?;
@@ -123,47 +125,85 @@ impl BatchTx for SqliteBatch {
     }
 }
 
-/// Reads the events after the caller's versions.
+/// Reads what the caller lacks of the streams of a request.
 async fn read_tasks(
     connection: &mut SqliteConnection,
-    after: &HashMap<TaskId, u64>,
+    request: &OpenRequest,
     heads: &HashMap<TaskId, Head>,
 ) -> Result<HashMap<TaskId, OpenedTask>, EventStoreError> {
-    let head = |task: &TaskId| heads.get(task).map_or(0, |head| head.version);
-    // The caller's state of an archived task may be from before.
-    let archived = |task: &TaskId| heads.get(task).is_some_and(|head| head.archived);
-    let fresh: Vec<TaskId> = after
-        .iter()
-        .filter(|(task, version)| (**version == 0 && head(task) > 0) || archived(task))
-        .map(|(task, _)| *task)
-        .collect();
-    let mut snapshots = streams::snapshots(connection, &fresh).await?;
-    snapshots.retain(|task, state| state.version <= head(task));
-    let behind: Vec<(TaskId, u64)> = after
-        .iter()
-        .map(|(task, version)| (*task, snapshots.get(task).map_or(*version, |s| s.version)))
-        .filter(|(task, version)| head(task) > *version)
-        .collect();
-    let tails = streams::tails(connection, &behind).await?;
+    let head = |task: &TaskId| heads.get(task);
+    let mut tasks = HashMap::with_capacity(request.tasks.len());
+    let (mut all, mut behind, mut compared) = (Vec::new(), Vec::new(), Vec::new());
+    for task in request.tasks.keys() {
+        let stream = head(task).map(|head| head.stream).unwrap_or_default();
+        // The caller's state of an archived task may be from before.
+        let to_read = if head(task).is_some_and(|head| head.archived) {
+            ToRead::All
+        } else {
+            request.to_read(*task, stream)
+        };
+        let opened = OpenedTask {
+            anew: to_read == ToRead::AllAnew,
+            version: stream.version,
+            relay_only: head(task).is_some_and(|head| head.relay_only),
+            ..OpenedTask::default()
+        };
+        tasks.insert(*task, opened);
+        match (to_read, to_read.after()) {
+            (ToRead::All | ToRead::AllAnew, _) => all.push(*task),
+            (_, Some(after)) => {
+                behind.push((*task, after));
+                compared.push((*task, to_read));
+            }
+            (_, None) => {}
+        }
+    }
+    read_tails(connection, &mut tasks, &behind).await?;
+    for (task, to_read) in compared {
+        if let Some(opened) = tasks.get_mut(&task)
+            && !to_read.compare(&mut opened.tail)
+        {
+            opened.tail.clear();
+            opened.anew = true;
+            all.push(task);
+        }
+    }
+    let mut snapshots = streams::snapshots(connection, &all).await?;
+    let mut after = Vec::with_capacity(all.len());
+    for task in all {
+        let Some(opened) = tasks.get_mut(&task) else {
+            continue;
+        };
+        opened.snapshot = snapshots
+            .remove(&task)
+            .filter(|state| state.version <= opened.version);
+        after.push((
+            task,
+            opened.snapshot.as_ref().map_or(0, |state| state.version),
+        ));
+    }
+    read_tails(connection, &mut tasks, &after).await?;
+    Ok(tasks)
+}
 
-    let mut tasks: HashMap<TaskId, OpenedTask> = after
-        .keys()
-        .map(|task| {
-            let opened = OpenedTask {
-                snapshot: snapshots.remove(task),
-                tail: Vec::new(),
-                version: head(task),
-                relay_only: heads.get(task).is_some_and(|head| head.relay_only),
-            };
-            (*task, opened)
-        })
-        .collect();
-    for event in tails {
+/// Reads the events of streams after versions.
+async fn read_tails(
+    connection: &mut SqliteConnection,
+    tasks: &mut HashMap<TaskId, OpenedTask>,
+    after: &[(TaskId, u64)],
+) -> Result<(), EventStoreError> {
+    let behind = |(task, version): &&(TaskId, u64)| {
+        tasks
+            .get(task)
+            .is_some_and(|opened| opened.version > *version)
+    };
+    let after: Vec<(TaskId, u64)> = after.iter().filter(behind).copied().collect();
+    for event in streams::tails(connection, &after).await? {
         if let Some(opened) = tasks.get_mut(&event.task_id) {
             opened.tail.push(event);
         }
     }
-    Ok(tasks)
+    Ok(())
 }
 
 async fn known(

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sqlx::SqliteConnection;
 
 use super::{
-    super::{EventStoreError, PublisherId, rows::Columns},
+    super::{EventStoreError, PublisherId, batch::HeadOfStream, rows::Columns},
     query::fetch,
     rows::{array, micros},
 };
@@ -14,7 +14,7 @@ use crate::ids::TaskId;
 
 /// `relay_only`: a message of the task waits that is not leased to the publisher.
 const HEADS: &str = "
-    SELECT r.value AS task_id, COALESCE(t.version, 0) AS version,
+    SELECT r.value AS task_id, COALESCE(t.version, 0) AS version, t.updated_at,
            COALESCE(t.status = 'archived', 0) AS archived, EXISTS (
         SELECT 1 FROM outbox AS o
         WHERE o.task_id = r.value
@@ -26,8 +26,8 @@ const HEADS: &str = "
 /// The head of a stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
-    /// Its version; 0 if it does not exist.
-    pub(super) version: u64,
+    /// Its version and time.
+    pub(super) stream: HeadOfStream,
     /// Whether the task is archived.
     pub(super) archived: bool,
     /// Whether its new messages go to the relay.
@@ -51,7 +51,10 @@ pub(super) async fn heads(
     let found = fetch(connection, query, |row| {
         let columns = Columns::of("tasks", row);
         let head = Head {
-            version: columns.number("version")?,
+            stream: HeadOfStream {
+                version: columns.number("version")?,
+                decided: columns.opt_time("updated_at")?,
+            },
             archived: columns.flag("archived")?,
             relay_only: columns.flag("relay_only")?,
         };

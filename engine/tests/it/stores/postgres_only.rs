@@ -1,8 +1,11 @@
 //! Tests that only Postgres needs: concurrent transactions, lost connections, roles, migrations.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use glyph_workflow_engine::{
+    WorkflowOrchestrator,
+    command::{Command, CommandEnvelope, Submission},
+    events::WorkflowEvent,
     ids::TaskId,
     state::TaskStatus,
     store::{
@@ -310,6 +313,53 @@ async fn a_second_batch_waits_for_the_head_and_decides_on_what_the_first_wrote()
     write.commands = vec![applied("same", Some(one))];
     first.commit(vec![write]).await.unwrap();
     assert_eq!(second.await.unwrap(), (3, true));
+    fresh.finish().await;
+}
+
+/// A standby without the newest events has taken over, and others have got their versions since.
+#[tokio::test]
+async fn a_worker_decides_on_what_a_takeover_left_not_on_what_it_remembers() {
+    let Some(fresh) = Postgres::fresh().await else {
+        return;
+    };
+    let worker = || {
+        let store = Arc::new(fresh.store.clone());
+        WorkflowOrchestrator::new(Arc::clone(&store) as _, store)
+    };
+    let (one, other) = (worker(), worker());
+    let yaml = "workflow: { id: flow, steps: [{ id: annotate, type: annotation, \
+                completion: { type: annotation_count, count: 3 } }] }";
+    one.create_workflow(yaml).await.unwrap();
+    let submission = |person: &str| {
+        let body = json!({"task_id": task("one"), "workflow": "flow",
+            "annotation": {"user_id": id(person), "data": {"label": "a"}}});
+        let submission: Submission = serde_json::from_value(body).unwrap();
+        CommandEnvelope::new(id(person), Command::Submission(submission))
+    };
+    let outcome = async |worker: &WorkflowOrchestrator, person: &str| {
+        let batch = vec![submission(person)];
+        let report = worker.process_batch(batch, None).await.unwrap();
+        report.outcomes[0].name()
+    };
+    assert_eq!(outcome(&one, "ann").await, "applied");
+
+    let lost = "BEGIN; SET LOCAL glyph.retention = on; DELETE FROM stored_events;
+                DELETE FROM tasks; DELETE FROM commands; DELETE FROM outbox; COMMIT";
+    raw_sql(lost).execute(fresh.store.pool()).await.unwrap();
+    assert_eq!(outcome(&other, "bob").await, "applied");
+    // It remembers ann at the version of bob.
+    assert_eq!(outcome(&one, "ann").await, "applied");
+    assert_eq!(outcome(&one, "cem").await, "applied");
+    let submitted = fresh
+        .store
+        .events(task("one"), 0, 100)
+        .await
+        .unwrap()
+        .events;
+    let submitted = submitted
+        .iter()
+        .filter(|event| matches!(event.event, WorkflowEvent::AnnotationSubmitted { .. }));
+    assert_eq!(submitted.count(), 3);
     fresh.finish().await;
 }
 

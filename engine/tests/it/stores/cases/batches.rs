@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use chrono::TimeDelta;
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
     command::{Command, CommandEnvelope, Outcome, Start},
@@ -348,6 +349,47 @@ pub(in crate::stores) async fn what_lies_after_the_held_version_is_read_under_th
         let versions: Vec<_> = opened.tail.iter().map(|event| event.version).collect();
         assert_eq!(versions, tail, "claimed {claimed}");
     }
+}
+
+pub(in crate::stores) async fn a_state_of_events_that_were_lost_counts_for_nothing(
+    a: &impl Adapter,
+) {
+    let store = a.store();
+    let one = task("one");
+    append(&*store, one, None, started("flow", &[])).await;
+    append(&*store, one, None, vec![annotated(json!(1))]).await;
+    append(&*store, one, None, vec![annotated(json!(2))]).await;
+    let events = store.events(one, 0, 10).await.unwrap().events;
+    let decided = |version: usize| events[version - 1].occurred_at;
+    let other = decided(4) + TimeDelta::seconds(1);
+    for (claimed, at, anew, tail) in [
+        (4, decided(4), false, vec![]),
+        (3, decided(3), false, vec![4]),
+        (1, decided(1), false, vec![2, 3, 4]),
+        // Other events have these versions now.
+        (4, other, true, vec![1, 2, 3, 4]),
+        (3, other, true, vec![1, 2, 3, 4]),
+        (1, other, true, vec![1, 2, 3, 4]),
+        // No event has it any more.
+        (5, other, true, vec![1, 2, 3, 4]),
+    ] {
+        let request = OpenRequest {
+            tasks: HashMap::from([(one, claimed)]),
+            last_decided: HashMap::from([(one, at)]),
+            ..OpenRequest::default()
+        };
+        let opened = store.open(request).await.unwrap().take_task(one);
+        let versions: Vec<_> = opened.tail.iter().map(|event| event.version).collect();
+        assert_eq!((opened.anew, versions), (anew, tail), "{claimed} at {at}");
+    }
+    // The whole stream is gone.
+    let lost = OpenRequest {
+        tasks: HashMap::from([(task("two"), 2)]),
+        last_decided: HashMap::from([(task("two"), other)]),
+        ..OpenRequest::default()
+    };
+    let opened = store.open(lost).await.unwrap().take_task(task("two"));
+    assert_eq!((opened.anew, opened.version), (true, 0));
 }
 
 pub(in crate::stores) async fn a_snapshot_shortens_the_load_and_a_damaged_one_is_replayed(

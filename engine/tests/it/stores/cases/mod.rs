@@ -40,6 +40,7 @@ macro_rules! for_each_case {
             a_batch_of_rejections_leaves_no_head;
             a_dropped_batch_writes_nothing_and_frees_its_streams;
             known_commands_are_found_under_the_lock;
+            a_state_of_events_that_were_lost_counts_for_nothing;
             tasks_that_have_started_are_counted_up_to_a_number;
             a_command_id_that_comes_twice_is_refused;
             a_command_that_completed_its_task_is_known_with_the_output;
