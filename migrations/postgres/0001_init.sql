@@ -233,7 +233,7 @@ CREATE TABLE commands (
     outcome      text        NOT NULL,
     reason       text,
     detail       text,
-    result       jsonb,
+    result       json,
     content_hash bytea       NOT NULL,
     payload      jsonb,
     decided_at   timestamptz NOT NULL,
@@ -253,6 +253,7 @@ CREATE INDEX commands_rejected_for ON commands (reason, decided_at, command_id) 
 CREATE INDEX commands_of_operators ON commands (decided_at, command_id) WHERE task_id IS NULL;
 
 COMMENT ON TABLE commands IS 'The inbox: the outcome of every decided command. Operator commands that belong to no task have no task_id.';
+-- json, not jsonb: nothing looks into it on the way of a command, so it is kept as it was written.
 COMMENT ON COLUMN commands.result IS
     'Without the output of a task that the command completed: that is in the event `workflow_completed`.';
 COMMENT ON CONSTRAINT commands_pkey ON commands IS 'A command id has one outcome: the same id again changes nothing.';

@@ -19,12 +19,12 @@ use crate::ids::CommandId;
 macro_rules! command_columns {
     () => {
         "command_id, task_id, type, outcome, reason, detail,
-         (CASE WHEN task_id IS NOT NULL AND result ->> 'status' = 'completed' AND NOT result ? 'output'
-               THEN result || jsonb_build_object('output', (
+         (CASE WHEN task_id IS NOT NULL AND result ->> 'status' = 'completed' AND result -> 'output' IS NULL
+               THEN result::jsonb || jsonb_build_object('output', (
                    SELECT e.event_data::jsonb -> 'output' FROM stored_events e
                    WHERE e.stream_id = task_id AND e.event_type = 'workflow_completed'
                    ORDER BY e.version DESC LIMIT 1))
-               ELSE result END)::text AS result,
+               ELSE result::jsonb END)::text AS result,
          content_hash, payload::text AS payload, decided_at"
     };
 }

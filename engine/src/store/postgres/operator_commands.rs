@@ -59,7 +59,7 @@ const RECORD: &str = "
     INSERT INTO commands
         (command_id, task_id, type, outcome, reason, detail, result, content_hash, payload,
          decided_at)
-    VALUES ($1, NULL, $2, $3, $4, $5, $6::jsonb, $7, $8::jsonb, $9)";
+    VALUES ($1, NULL, $2, $3, $4, $5, $6::json, $7, $8::jsonb, $9)";
 
 /// Ordered by workflow; pauses in effect and expired pauses.
 const OPEN: &str = concat!(

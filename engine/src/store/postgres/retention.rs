@@ -192,7 +192,7 @@ const PUT_EVENTS: &str = "
 const PUT_COMMANDS: &str = "
     INSERT INTO commands
         (command_id, task_id, type, outcome, reason, detail, result, content_hash, payload, decided_at)
-    SELECT c.command_id, $1, c.type, c.outcome, c.reason, c.detail, c.result::jsonb, c.content_hash,
+    SELECT c.command_id, $1, c.type, c.outcome, c.reason, c.detail, c.result::json, c.content_hash,
            c.payload::jsonb, c.decided_at
     FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bytea[],
                 $9::text[], $10::timestamptz[])

@@ -85,7 +85,7 @@ const WRITE: &str = "
         INSERT INTO commands
             (command_id, task_id, type, outcome, reason, detail, result, content_hash, payload,
              decided_at)
-        SELECT c.command_id, c.task_id, c.type, c.outcome, c.reason, c.detail, c.result::jsonb,
+        SELECT c.command_id, c.task_id, c.type, c.outcome, c.reason, c.detail, c.result::json,
                c.content_hash, c.payload::jsonb, c.decided_at
         FROM unnest($21::uuid[], $22::uuid[], $23::text[], $24::text[], $25::text[], $26::text[],
                     $27::text[], $28::bytea[], $29::text[], $30::timestamptz[])
