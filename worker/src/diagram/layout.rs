@@ -11,8 +11,8 @@ use super::graph::Graph;
 const SWEEPS: usize = 8;
 /// Space between neighbours of a layer.
 const GAP_X: f64 = 36.0;
-/// Space between layers: room for two lines of an edge's label.
-const GAP_Y: f64 = 64.0;
+/// Space between layers: room for two lines of an edge's label, and for what others draw on the edge.
+const GAP_Y: f64 = 84.0;
 /// Width of the position that a long edge takes in a layer.
 const BEND_WIDTH: f64 = 10.0;
 
@@ -38,14 +38,16 @@ struct LayoutNode {
     layer: usize,
     width: f64,
     height: f64,
+    /// Space at its right that nothing else of its layer takes.
+    beside: f64,
     x: f64,
     /// Connected nodes in the neighbouring layers.
     above: Vec<usize>,
     below: Vec<usize>,
 }
 
-/// Lays out nodes of the given widths and heights.
-pub(super) fn layout(graph: &Graph, sizes: &[(f64, f64)]) -> Layout {
+/// Lays out nodes of the given widths and heights, with the space that each needs at its right.
+pub(super) fn layout(graph: &Graph, sizes: &[(f64, f64)], beside: &[f64]) -> Layout {
     let turned = edges_that_go_back(graph);
     let downward: Vec<(usize, usize)> = graph
         .edges
@@ -63,10 +65,12 @@ pub(super) fn layout(graph: &Graph, sizes: &[(f64, f64)]) -> Layout {
     let mut nodes: Vec<LayoutNode> = sizes
         .iter()
         .zip(&layers)
-        .map(|((width, height), layer)| LayoutNode {
+        .zip(beside)
+        .map(|(((width, height), layer), beside)| LayoutNode {
             layer: *layer,
             width: *width,
             height: *height,
+            beside: *beside,
             x: 0.0,
             above: Vec::new(),
             below: Vec::new(),
@@ -170,6 +174,7 @@ fn chain(nodes: &mut Vec<LayoutNode>, from: usize, to: usize) -> Vec<usize> {
             layer,
             width: BEND_WIDTH,
             height: 0.0,
+            beside: 0.0,
             x: 0.0,
             above: vec![above],
             below: Vec::new(),
@@ -238,7 +243,7 @@ fn set_rows(rows: &[Vec<usize>], nodes: &mut [LayoutNode]) -> f64 {
         let mut x = 0.0;
         for at in row {
             nodes[*at].x = x + nodes[*at].width / 2.0;
-            x += nodes[*at].width + GAP_X;
+            x += nodes[*at].width + nodes[*at].beside + GAP_X;
         }
     }
     for sweep in 0..2 * SWEEPS {
@@ -258,7 +263,7 @@ fn set_rows(rows: &[Vec<usize>], nodes: &mut [LayoutNode]) -> f64 {
     }
     nodes
         .iter()
-        .map(|p| p.x + p.width / 2.0)
+        .map(|p| p.x + p.width / 2.0 + p.beside)
         .fold(0.0, f64::max)
 }
 
@@ -276,7 +281,8 @@ fn draw_near(row: &[usize], nodes: &mut [LayoutNode], down: bool) {
         }
     }
     let apart = |nodes: &[LayoutNode], a: usize, b: usize| {
-        f64::midpoint(nodes[a].width, nodes[b].width) + GAP_X - (nodes[b].x - nodes[a].x)
+        let between = f64::midpoint(nodes[a].width, nodes[b].width) + nodes[a].beside + GAP_X;
+        between - (nodes[b].x - nodes[a].x)
     };
     // From the middle outwards, so that crowded nodes spread to both sides.
     let middle = row.len() / 2;

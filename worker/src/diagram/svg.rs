@@ -19,24 +19,20 @@ const PADDING: f64 = 12.0;
 const MARGIN: f64 = 24.0;
 /// Half lines by which a label moves at most, to be clear of what it would cover.
 const LABEL_MOVES_MAX: usize = 12;
-/// Room at the right for edges that begin and end at the same step.
+/// Room at the right for edges that are drawn beside their steps.
 const LOOP: f64 = 46.0;
+/// Half the side of what others may draw on an edge (see [`Course::beside`]).
+const BESIDE: f64 = 12.0;
 
 /// The workflow as a drawing.
 pub fn svg(config: &WorkflowConfig) -> String {
     let graph = Graph::of(config);
-    let sizes: Vec<(f64, f64)> = graph.nodes.iter().map(size_of).collect();
-    let beside: Vec<f64> = (0..sizes.len()).map(|at| room_beside(&graph, at)).collect();
-    let reserved: Vec<(f64, f64)> = sizes
-        .iter()
-        .zip(&beside)
-        .map(|((width, height), beside)| (width + beside, *height))
-        .collect();
-    let mut layout = layout(&graph, &reserved);
-    for (centre, beside) in layout.centres.iter_mut().zip(&beside) {
-        centre.x -= beside / 2.0;
-    }
-    let (labels, right) = labels_of(&graph, &layout, &sizes);
+    let Drawing {
+        layout,
+        sizes,
+        courses,
+    } = Drawing::of(&graph);
+    let (labels, right) = labels_of(&graph, &layout, &sizes, &courses);
     let title = 40.0;
     let title_width = text_width(&graph.title) * 1.3;
     let width = right.max(layout.width).max(title_width) + 2.0 * MARGIN + LOOP;
@@ -51,8 +47,8 @@ pub fn svg(config: &WorkflowConfig) -> String {
         escaped(&graph.title),
         MARGIN + title,
     );
-    for (at, edge) in graph.edges.iter().enumerate() {
-        edge_path(&mut svg, &graph, edge, &layout.bends[at], &layout, &sizes);
+    for (edge, course) in graph.edges.iter().zip(&courses) {
+        edge_path(&mut svg, &graph, edge, course);
     }
     for (node, (centre, size)) in graph.nodes.iter().zip(layout.centres.iter().zip(&sizes)) {
         node_shape(&mut svg, node, *centre, *size);
@@ -112,12 +108,22 @@ fn size_of(node: &Node) -> (f64, f64) {
     )
 }
 
-/// The space that a node needs at its right for edges that begin and end there.
+/// True for an edge that leaves and enters its steps at the right: one that begins and ends at the
+/// same step, or goes back from the next layer against an edge that goes down.
+fn is_at_the_side(graph: &Graph, edge: &Edge, bends: &[Point]) -> bool {
+    edge.from == edge.to || (bends.is_empty() && goes_against_another(graph, edge))
+}
+
+fn goes_against_another(graph: &Graph, edge: &Edge) -> bool {
+    let mut others = graph.edges.iter();
+    edge.kind == EdgeKind::Back && others.any(|o| (o.from, o.to) == (edge.to, edge.from))
+}
+
+/// The space that a node needs at its right for edges that are drawn there.
 fn room_beside(graph: &Graph, node: usize) -> f64 {
-    let own = graph
-        .edges
-        .iter()
-        .filter(|edge| edge.from == node && edge.to == node);
+    let at_node = |edge: &&Edge| edge.from == node || edge.to == node;
+    let own = graph.edges.iter().filter(at_node);
+    let own = own.filter(|edge| edge.from == edge.to || goes_against_another(graph, edge));
     own.map(|edge| LOOP + edge.label.lines().map(text_width).fold(0.0, f64::max))
         .fold(0.0, f64::max)
 }
@@ -127,32 +133,25 @@ fn labels_of<'g>(
     graph: &'g Graph,
     layout: &Layout,
     sizes: &[(f64, f64)],
+    courses: &[Course],
 ) -> (Vec<(Point, &'g str)>, f64) {
     let mut labels: Vec<(Point, &str)> = Vec::new();
     let mut right = 0.0_f64;
-    for (edge, bends) in graph.edges.iter().zip(&layout.bends) {
+    for (edge, course) in graph.edges.iter().zip(courses) {
         if edge.label.is_empty() {
             continue;
         }
-        let points = points_of(edge, bends, layout, sizes);
-        let (a, b) = (points[0], points[1]);
-        let mut point = if edge.from == edge.to {
-            Point {
-                x: a.x + LOOP,
-                y: f64::midpoint(a.y, b.y),
-            }
-        } else {
-            Point {
-                x: f64::midpoint(a.x, b.x),
-                y: f64::midpoint(a.y, b.y),
-            }
+        let (a, b) = (course.points[0], course.points[1]);
+        let mut point = Point {
+            x: course.out.unwrap_or(f64::midpoint(a.x, b.x)),
+            y: f64::midpoint(a.y, b.y),
         };
         let half = |text: &str| {
             let width = text.lines().map(text_width).fold(0.0, f64::max);
             (width / 2.0 + 4.0, lines_height(text.lines().count()) / 2.0)
         };
         let (width, height) = half(&edge.label);
-        if edge.from == edge.to {
+        if course.out.is_some() {
             point.x += width;
         }
         let overlaps = |at: Point, other: Point, (w, h): (f64, f64)| {
@@ -162,8 +161,14 @@ fn labels_of<'g>(
             let nodes = layout.centres.iter().zip(sizes);
             let mut nodes = nodes.map(|(centre, (w, h))| (*centre, (w / 2.0, h / 2.0)));
             let mut others = labels.iter().map(|(other, text)| (*other, half(text)));
+            let mut beside = graph
+                .edges
+                .iter()
+                .zip(courses)
+                .map(|(edge, course)| course.beside(edge));
             !nodes.any(|(other, size)| overlaps(at, other, size))
                 && !others.any(|(other, size)| overlaps(at, other, size))
+                && !beside.any(|other| overlaps(at, other, (BESIDE, BESIDE)))
         };
         // A label that would cover a node or another label moves to the nearest free place above or
         // below; without one it stays.
@@ -178,69 +183,103 @@ fn labels_of<'g>(
     (labels, right)
 }
 
-/// The points of an edge, from border to border.
-fn points_of(edge: &Edge, bends: &[Point], layout: &Layout, sizes: &[(f64, f64)]) -> Vec<Point> {
-    let (from, to) = (layout.centres[edge.from], layout.centres[edge.to]);
-    let border = |node: usize, centre: Point, downward: bool| {
-        let half = sizes[node].1 / 2.0;
-        let y = if downward {
-            centre.y + half
-        } else {
-            centre.y - half
-        };
-        Point { x: centre.x, y }
-    };
-    if edge.from == edge.to {
-        let (width, height) = sizes[edge.from];
-        let x = from.x + width / 2.0;
-        return vec![
-            Point {
-                x,
-                y: from.y - height / 5.0,
-            },
-            Point {
-                x,
-                y: from.y + height / 5.0,
-            },
-        ];
-    }
-    let downward = from.y < to.y;
-    let mut points = vec![border(edge.from, from, downward)];
-    points.extend(bends);
-    points.push(border(edge.to, to, !downward));
-    // Edges that go back leave and enter slightly beside the forward ones.
-    if !downward {
-        let last = points.len() - 1;
-        points[0].x += 10.0;
-        points[last].x += 10.0;
-    }
-    points
+/// Where everything is.
+struct Drawing {
+    layout: Layout,
+    /// Widths and heights of the nodes.
+    sizes: Vec<(f64, f64)>,
+    /// Of the edges.
+    courses: Vec<Course>,
 }
 
-fn edge_path(
-    svg: &mut String,
-    graph: &Graph,
-    edge: &Edge,
-    bends: &[Point],
-    layout: &Layout,
-    sizes: &[(f64, f64)],
-) {
-    let points = points_of(edge, bends, layout, sizes);
-    let first = points[0];
-    let mut path = format!("M{:.1} {:.1}", first.x, first.y);
-    if edge.from == edge.to {
-        let last = points[1];
-        let out = first.x + LOOP;
-        let _ = write!(
-            path,
-            "C{out:.1} {:.1} {out:.1} {:.1} {:.1} {:.1}",
-            first.y - 14.0,
-            last.y + 14.0,
-            last.x,
-            last.y
-        );
-    } else {
-        for pair in points.windows(2) {
+impl Drawing {
+    fn of(graph: &Graph) -> Self {
+        let sizes: Vec<(f64, f64)> = graph.nodes.iter().map(size_of).collect();
+        let beside: Vec<f64> = (0..sizes.len()).map(|at| room_beside(graph, at)).collect();
+        let layout = layout(graph, &sizes, &beside);
+        let edges = graph.edges.iter().zip(&layout.bends);
+        let courses = edges
+            .map(|(edge, bends)| Course::of(graph, edge, bends, &layout, &sizes))
+            .collect();
+        Self {
+            layout,
+            sizes,
+            courses,
+        }
+    }
+}
+
+/// Where an edge runs.
+struct Course {
+    /// From border to border.
+    points: Vec<Point>,
+    /// How far it goes to the right, where it runs at the side of its steps.
+    out: Option<f64>,
+}
+
+impl Course {
+    fn of(
+        graph: &Graph,
+        edge: &Edge,
+        bends: &[Point],
+        layout: &Layout,
+        sizes: &[(f64, f64)],
+    ) -> Self {
+        let (from, to) = (layout.centres[edge.from], layout.centres[edge.to]);
+        if is_at_the_side(graph, edge, bends) {
+            let side = |node: usize, centre: Point, by: f64| Point {
+                x: centre.x + sizes[node].0 / 2.0,
+                y: centre.y + by * sizes[node].1 / 5.0,
+            };
+            // Up, except round the step itself.
+            let by = if edge.from == edge.to { -1.0 } else { 0.0 };
+            let points = vec![side(edge.from, from, by), side(edge.to, to, -by)];
+            let out = points[0].x.max(points[1].x) + LOOP;
+            return Self {
+                points,
+                out: Some(out),
+            };
+        }
+        let border = |node: usize, centre: Point, downward: bool| {
+            let half = sizes[node].1 / 2.0;
+            let y = if downward {
+                centre.y + half
+            } else {
+                centre.y - half
+            };
+            Point { x: centre.x, y }
+        };
+        let downward = from.y < to.y;
+        let mut points = vec![border(edge.from, from, downward)];
+        points.extend(bends);
+        points.push(border(edge.to, to, !downward));
+        // Edges that go back leave and enter slightly beside the forward ones.
+        if !downward {
+            let last = points.len() - 1;
+            points[0].x += 10.0;
+            points[last].x += 10.0;
+        }
+        Self { points, out: None }
+    }
+
+    /// As the data of a path.
+    fn path(&self, edge: &Edge) -> String {
+        let first = self.points[0];
+        let mut path = format!("M{:.1} {:.1}", first.x, first.y);
+        if let Some(out) = self.out {
+            let last = self.points[1];
+            let rise = if edge.from == edge.to { 14.0 } else { 0.0 };
+            let _ = write!(
+                path,
+                "C{out:.1} {:.1} {out:.1} {:.1} {:.1} {:.1}",
+                first.y - rise,
+                last.y + rise,
+                last.x,
+                last.y
+            );
+            return path;
+        }
+        for pair in self.points.windows(2) {
             let (a, b) = (pair[0], pair[1]);
             let middle = f64::midpoint(a.y, b.y);
             let _ = write!(
@@ -249,14 +288,43 @@ fn edge_path(
                 a.x, b.x, b.x, b.y
             );
         }
+        path
     }
+
+    /// A point on the edge, away from its label, for what others draw there.
+    fn beside(&self, edge: &Edge) -> Point {
+        let points = &self.points;
+        let (a, b) = (points[points.len() - 2], points[points.len() - 1]);
+        let middle = Point {
+            x: f64::midpoint(a.x, b.x),
+            y: f64::midpoint(a.y, b.y),
+        };
+        if let Some(out) = self.out {
+            return Point {
+                x: middle.x * 0.25 + out * 0.75,
+                ..middle
+            };
+        }
+        if edge.label.is_empty() || points.len() > 2 {
+            return middle;
+        }
+        // The label is in the middle; this is the curve at 0.85.
+        Point {
+            x: a.x * 0.061 + b.x * 0.939,
+            y: a.y * 0.195 + b.y * 0.805,
+        }
+    }
+}
+
+fn edge_path(svg: &mut String, graph: &Graph, edge: &Edge, course: &Course) {
+    let path = course.path(edge);
     let class = match edge.kind {
         EdgeKind::Onward => "edge",
         EdgeKind::Back => "edge back",
         EdgeKind::Exhausted => "edge exhausted",
     };
     let (from, to) = (graph.nodes[edge.from].name(), graph.nodes[edge.to].name());
-    let beside = beside(edge, &points);
+    let beside = course.beside(edge);
     let _ = writeln!(
         svg,
         "<path class=\"{class}\" data-from=\"{}\" data-to=\"{}\" data-x=\"{:.1}\" data-y=\"{:.1}\" d=\"{path}\" \
@@ -266,28 +334,6 @@ fn edge_path(
         beside.x,
         beside.y
     );
-}
-
-/// A point on an edge, away from its label, for what others draw there.
-fn beside(edge: &Edge, points: &[Point]) -> Point {
-    let (a, b) = (points[points.len() - 2], points[points.len() - 1]);
-    if edge.from == edge.to {
-        return Point {
-            x: a.x + LOOP * 0.75,
-            y: f64::midpoint(a.y, b.y),
-        };
-    }
-    if edge.label.is_empty() || points.len() > 2 {
-        return Point {
-            x: f64::midpoint(a.x, b.x),
-            y: f64::midpoint(a.y, b.y),
-        };
-    }
-    // The label is in the middle; the curve at three quarters.
-    Point {
-        x: a.x * 0.156 + b.x * 0.844,
-        y: a.y * 0.297 + b.y * 0.703,
-    }
 }
 
 fn node_shape(svg: &mut String, node: &Node, centre: Point, (width, height): (f64, f64)) {
@@ -372,4 +418,65 @@ fn escaped(text: &str) -> String {
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use glyph_workflow_engine::parser::parse_workflow;
+
+    use super::*;
+
+    /// Two rectangles by their centres and half sizes.
+    fn overlap(a: (Point, (f64, f64)), b: (Point, (f64, f64))) -> bool {
+        (a.0.x - b.0.x).abs() < a.1.0 + b.1.0 && (a.0.y - b.0.y).abs() < a.1.1 + b.1.1
+    }
+
+    #[test]
+    fn labels_of_the_examples_cover_nothing() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+        let mut seen = 0;
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "yaml") {
+                continue;
+            }
+            // Some need a library, which is drawn the same way.
+            let Ok(config) = parse_workflow(&fs::read_to_string(&path).unwrap()) else {
+                continue;
+            };
+            let graph = Graph::of(&config);
+            let Drawing {
+                layout,
+                sizes,
+                courses,
+            } = Drawing::of(&graph);
+            let (labels, _) = labels_of(&graph, &layout, &sizes, &courses);
+            let labels: Vec<_> = labels
+                .into_iter()
+                .map(|(point, text)| {
+                    let width = text.lines().map(text_width).fold(0.0, f64::max);
+                    let height = lines_height(text.lines().count());
+                    (text, (point, (width / 2.0, height / 2.0)))
+                })
+                .collect();
+            let nodes = layout.centres.iter().zip(&sizes);
+            let nodes = nodes.map(|(centre, (w, h))| (*centre, (w / 2.0, h / 2.0)));
+            let marks = graph.edges.iter().zip(&courses);
+            let marks = marks.map(|(edge, course)| (course.beside(edge), (BESIDE, BESIDE)));
+            let things: Vec<_> = nodes.chain(marks).collect();
+            for (at, (text, label)) in labels.iter().enumerate() {
+                let others = labels[at + 1..].iter().map(|(_, other)| other);
+                let mut under = things.iter().chain(others);
+                assert!(
+                    !under.any(|other| overlap(*label, *other)),
+                    "{}: `{text}` covers something",
+                    path.display()
+                );
+                seen += 1;
+            }
+        }
+        assert!(seen > 20, "{seen} labels");
+    }
 }
