@@ -20,10 +20,13 @@ pub struct BenchArgs {
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(super) rounds: u32,
-    /// Length of the second part of each run, at half the speed of the first, in seconds; 0 skips it.
-    /// It measures latency, on RabbitMQ only
+    /// Length of the second part of each run, at a steady pace, in seconds; 0 skips it. It measures
+    /// latency, on RabbitMQ only
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub(super) paced_secs: u64,
+    /// Commands a second of the second part; half the speed of the first if not given
+    #[arg(long, value_name = "COMMANDS", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(super) pace: Option<u32>,
     /// Workers that share the queues
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u64).range(1..=16))]

@@ -44,8 +44,10 @@ pub(super) async fn run(
     let mut runs: Vec<Run> = Vec::new();
     for round in 1..=args.rounds {
         for workload in &args.workload {
-            let measured = one(&args, &settings, &workers, *workload, None, output).await?;
-            let (work, pace) = (measured.work, measured.commands_per_second / 2.0);
+            let asked = args.pace.map(f64::from);
+            let measured = one(&args, &settings, &workers, *workload, asked, output).await?;
+            let half = measured.commands_per_second / 2.0;
+            let (work, pace) = (measured.work, asked.unwrap_or(half));
             runs.push(Run { round, ..measured });
             if let Some(floor) = floor(&args, &settings, work)? {
                 let measured = one(&args, &settings, &floor, *workload, Some(pace), output).await?;

@@ -62,7 +62,7 @@ pub(super) struct Run {
     pub(super) peak_memory_bytes: Option<u64>,
     /// What a command led to, on average.
     pub(super) work: Work,
-    /// Measured at half the speed.
+    /// Measured at a steady pace: the one that was asked for, or half the speed of the worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) latency: Option<Latency>,
 }
