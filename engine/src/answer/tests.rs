@@ -178,6 +178,19 @@ fn one_long_list_lifts_nobodys_agreement() {
     }
 }
 
+/// Two of each: of the six pairs two are equal, and four have two of three units alike.
+#[test]
+fn pairs_of_lists_count_as_often_as_people_said_them() {
+    let list = |last: &[&str]| json!({"labels": [&["a", "b"], last].concat()});
+    let said = [list(&[]), list(&[]), list(&["c"]), list(&["c"])];
+    let question = ask(
+        json!({"field": "labels"}),
+        json!({"metric": "krippendorff_alpha"}),
+    );
+    let found = agreement(&question, &said);
+    assert_eq!((found.pairs, found.units), (6, 3), "{found:?}");
+}
+
 #[test]
 fn coefficients_over_several_units_are_those_of_the_mathematics() {
     let question = ask(json!({}), json!({"metric": "krippendorff_alpha"}));
@@ -245,6 +258,17 @@ fn several_judgements_on_a_scale() {
     let found_again = agreement(&numbers, &[number(2, 1), number(3, 2)]);
     close(found_again.agreement, found);
     assert!(refused(&numbers, said[0].clone()).starts_with("`sev."));
+    // One of the three that somebody judged is alike.
+    let alike = of(Some(["low", "medium", "high"]), json!({}));
+    let judged = |more: Value| json!({"sev": more});
+    let found = agreement(
+        &alike,
+        &[
+            judged(json!({"pain": "low", "fever": "low"})),
+            judged(json!({"pain": "low", "fever": "high", "rash": "low"})),
+        ],
+    );
+    close(found.agreement, 1.0 / 3.0);
     for weights in ["linear", "quadratic"] {
         let kappa = json!({"metric": "cohen_kappa", "weights": weights});
         let kappa = of(Some(["low", "medium", "high"]), kappa);
@@ -905,6 +929,17 @@ fn short_forms_say_the_same_and_must_not_differ() {
         codes(&other),
         [("conflicting_keys", "consensus.field".to_owned())]
     );
+    let listed = |values: Value| {
+        let answer = serde_json::from_value(json!({"values": values})).unwrap();
+        codes(&Asked {
+            classes: Some(&classes),
+            answer: Some(&answer),
+            ..Asked::default()
+        })
+    };
+    assert_eq!(listed(json!(["b", "a"])), [], "the same in another order");
+    let differs = ("conflicting_keys", "completion.classes".to_owned());
+    assert_eq!(listed(json!(["a", "c"])), [differs]);
     let fields = consensus(
         json!({"per_field": {"a": {"weight": 3}, "b.c": {"metric": "krippendorff_alpha", "level": "interval"}}}),
     );

@@ -118,6 +118,56 @@ workflow:
 }
 
 #[test]
+fn a_step_that_ends_says_nothing_of_what_happened_on_another() {
+    let step = "type: annotation, completion: { type: annotation_count, count: 1, timeout: 1h, \
+                timeout_action: escalate }";
+    let mut scenario = Scenario::started(&format!(
+        "
+workflow:
+  id: told
+  settings: {{ allow_parallel_steps: true }}
+  steps:
+    - {{ id: read, type: annotation }}
+    - {{ id: topic, {step} }}
+    - {{ id: tone, {step} }}
+  transitions:
+    - {{ from: read, to: topic }}
+    - {{ from: read, to: tone }}
+"
+    ));
+    scenario.label("read", 1, "x");
+    scenario.assign("topic", 1);
+    scenario.assign("tone", 2);
+    scenario.pass(TimeDelta::hours(1));
+    let open = |scenario: &Scenario| -> Vec<String> {
+        let incidents = scenario.state.as_ref().unwrap().incidents.iter();
+        incidents
+            .map(|incident| incident.step_id.to_string())
+            .collect()
+    };
+    assert_eq!(open(&scenario), ["topic", "tone"]);
+    scenario.label("topic", 3, "a");
+    assert_eq!(open(&scenario), ["tone"]);
+}
+
+#[test]
+fn an_advance_without_a_step_means_the_one_that_is_active() {
+    let mut scenario = Scenario::started(
+        "
+workflow:
+  id: two
+  steps:
+    - { id: annotate, type: annotation }
+    - { id: again, type: annotation }
+  transitions:
+    - { from: annotate, to: again }
+",
+    );
+    let advanced = scenario.advance("", Some(json!({"label": "a"})));
+    assert!(advanced.starts_with("advanced [again]"), "{advanced}");
+}
+
+#[test]
 fn a_value_that_grows_or_nests_without_end_is_an_incident() {
     // Each merges the one before it.
     let nested = (0..70)
