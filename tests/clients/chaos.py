@@ -264,6 +264,10 @@ class Chaos:
         for task, *_ in invariants.unfinished_tasks(self.glyph)[:1]:
             print(self.glyph.glyph("task", "explain", task))
             print(self.glyph.glyph("task", "history", task))
+            for row in self.glyph.rows("SELECT command_id::text, type, outcome, reason, detail, decided_at::text FROM commands WHERE task_id = %s", [task]):
+                print(f"          {row}")
+            mine = {derived(task, who) for who in ("ann", "bob", "cem", "dead")}
+            print(f"          confirmed to the producer: {[entry for entry in self.journal.of('sent') if entry[1] in mine]}")
         for row in self.glyph.rows("SELECT pid, state, wait_event, left(query, 80) FROM pg_stat_activity WHERE datname = current_database()"):
             print(f"          {row}", flush=True)
 
