@@ -157,13 +157,14 @@ fn an_advance_without_a_step_means_the_one_that_is_active() {
 workflow:
   id: two
   steps:
-    - { id: annotate, type: annotation }
-    - { id: again, type: annotation }
+    - { id: annotate, type: annotation, completion: { type: manual } }
+    - { id: again, type: annotation, completion: { type: manual } }
   transitions:
     - { from: annotate, to: again }
 ",
     );
-    let advanced = scenario.advance("", Some(json!({"label": "a"})));
+    scenario.label("annotate", 1, "a");
+    let advanced = scenario.advance("", None);
     assert!(advanced.starts_with("advanced [again]"), "{advanced}");
 }
 
