@@ -361,11 +361,12 @@ class Chaos:
         sent = {each.id for each in more}
         self.producer.ask(first)
         blocker = eventually(lambda: not invariants.undecided(self.glyph, [first.id]) and self.lock(task))
+        # Whatever has been hit, the task must come to its end.
+        for each in more:
+            self.producer.ask(each)
         if not blocker:
             return False
         with contextlib.closing(blocker), contextlib.suppress(psycopg2.Error):
-            for each in more:
-                self.producer.ask(each)
             if eventually(lambda: sent <= self.journal.sent(ORDINARY)):
                 time.sleep(fault.seconds)
                 blocker.cursor().execute("SELECT")  # it still holds the row
