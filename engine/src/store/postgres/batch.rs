@@ -198,7 +198,9 @@ async fn lock_and_read(
     let started = count_started(conn, &request.counted).await?;
     // The clock is read under the locks, so it is never before the times of the events they guard.
     let under_locks = read_under_locks(conn, request, &heads).await?;
-    let (mut streams, anew) = streams_under_locks(conn, request, &heads).await?;
+    let opened = request.tasks.keys();
+    let opened = opened.filter(|task| !under_locks.passed_over.contains(task));
+    let (mut streams, anew) = streams_under_locks(conn, request, opened, &heads).await?;
     let opened = |task: &TaskId| {
         let stream = streams.remove(task).unwrap_or_default();
         let opened = OpenedTask {
@@ -233,15 +235,16 @@ async fn lock_and_read(
     })
 }
 
-/// Reads what the caller lacks of the streams of a request, and tells of which of them its state is of
-/// events that are no longer there.
+/// Reads what the caller lacks of the streams that were opened, and tells of which of them its state is
+/// of events that are no longer there.
 async fn streams_under_locks(
     conn: &mut PgConnection,
     request: &OpenRequest,
+    opened: impl Iterator<Item = &TaskId>,
     heads: &Heads,
 ) -> Result<(HashMap<TaskId, Stream>, HashSet<TaskId>), EventStoreError> {
     let (mut wanted, mut compared, mut anew) = (Wanted::default(), Vec::new(), HashSet::new());
-    for task in request.tasks.keys() {
+    for task in opened {
         // The caller's state of an archived task may be from before.
         let to_read = if heads.is_archived(*task) {
             ToRead::All

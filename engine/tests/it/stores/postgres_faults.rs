@@ -72,8 +72,10 @@ async fn a_batch_passes_over_what_others_have_locked_and_only_that() {
     append(&fresh.store, held, None, started("flow", &[])).await;
     append(&fresh.store, free, None, started("flow", &[])).await;
     let batch = begin(&fresh.store, &[held]).await;
+    let seen = fresh.store.events(held, 1, 1).await.unwrap().events[0].occurred_at;
     let request = OpenRequest {
-        tasks: HashMap::from([(held, 0), (free, 0), (new, 0)]),
+        tasks: HashMap::from([(held, 2), (free, 0), (new, 0)]),
+        last_decided: HashMap::from([(held, seen)]),
         on_locked: OnLocked::PassOver { others: None },
         ..OpenRequest::default()
     };
@@ -82,7 +84,8 @@ async fn a_batch_passes_over_what_others_have_locked_and_only_that() {
     assert_eq!(opened.passed_over, [held].into());
     assert_eq!(
         (opened.tasks[&held].version, opened.tasks[&held].tail.len()),
-        (0, 0)
+        (0, 0),
+        "nothing is read of what cannot be decided on"
     );
     assert_eq!(
         (opened.tasks[&free].version, opened.tasks[&free].tail.len()),
