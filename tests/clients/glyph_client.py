@@ -8,6 +8,7 @@ import http.server
 import json
 import os
 import pathlib
+import random
 import secrets
 import signal
 import socket
@@ -61,9 +62,12 @@ def wait_until(what, condition, seconds):
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Below the system's range for clients, so that the port of a process that is down stays free for its restart."""
+    while True:
+        port = random.randint(20_000, 31_999)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
 
 
 class Checks:

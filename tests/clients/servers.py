@@ -6,18 +6,16 @@ their packages, as neither likes to be root; otherwise as the caller.
 
 import os
 import pathlib
-import random
 import re
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 
 import pika
 import psycopg2
 
-from glyph_client import connect, execute, wait_until
+from glyph_client import connect, execute, free_port, wait_until
 from proxy import Proxy
 
 START_SECONDS_MAX = 90
@@ -103,15 +101,6 @@ def as_user(user):
     return {"user": user, "group": user, "extra_groups": []} if os.geteuid() == 0 else {}
 
 
-def server_port():
-    """Below the system's range for clients, so that the port of a stopped server stays free for its restart."""
-    while True:
-        port = random.randint(20_000, 31_999)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
-
-
 def give(path, user):
     if os.geteuid() == 0:
         shutil.chown(path, user, user)
@@ -158,7 +147,7 @@ class Postgres:
                            timeout=START_SECONDS_MAX, **as_user("postgres"))
 
     def launch(self, data):
-        port = server_port()
+        port = free_port()
         settings = [f"-c{name}={value}" for name, value in self.SETTINGS.items()]
         server = Server(data.name, "postgres", self.folder, [f"{self.bin}/postgres", "-D", data, "-p", str(port), *settings], {})
         server.port = port
@@ -243,7 +232,7 @@ class RabbitMq:
         write(base / "rabbitmq.conf", "\n".join(lines) + "\n", 0o644)
         give(base, "rabbitmq")
         self.environment = {
-            "HOME": str(base), "LANG": "C.UTF-8", "ERL_EPMD_PORT": str(server_port()), "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "HOME": str(base), "LANG": "C.UTF-8", "ERL_EPMD_PORT": str(free_port()), "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1", "RABBITMQ_MNESIA_BASE": str(base), "RABBITMQ_LOG_BASE": str(base),
             "RABBITMQ_CONFIG_FILE": str(base / "rabbitmq.conf"), "RABBITMQ_ENABLED_PLUGINS_FILE": str(base / "enabled_plugins"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
@@ -258,9 +247,9 @@ class RabbitMq:
         self.url = f"amqp://guest:guest@127.0.0.1:{self.address.port}/%2f"
 
     def node(self, folder, base, name):
-        port = server_port()
+        port = free_port()
         own = {
-            "RABBITMQ_NODENAME": name, "RABBITMQ_NODE_PORT": str(port), "RABBITMQ_DIST_PORT": str(server_port()),
+            "RABBITMQ_NODENAME": name, "RABBITMQ_NODE_PORT": str(port), "RABBITMQ_DIST_PORT": str(free_port()),
             "RABBITMQ_PID_FILE": str(base / f"{name}.pid"),
         }
         node = Server(name, "rabbitmq", folder, [RABBITMQ], self.environment | own)
