@@ -13,6 +13,12 @@ mod routing;
 mod subjects;
 mod submissions;
 
+use glyph_workflow_engine::ids::Slug;
+
+fn slug(name: &str) -> Slug {
+    Slug::new(name).unwrap()
+}
+
 /// Two people label, and a third decides if they differ.
 const DUAL: &str = "
 workflow:

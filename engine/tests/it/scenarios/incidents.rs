@@ -1,11 +1,14 @@
 //! Incidents: their causes, and how an operator or the workflow resolves them.
 
 use chrono::TimeDelta;
-use glyph_workflow_engine::{command::Command, state::IncidentCode};
+use glyph_workflow_engine::{
+    command::{Command, Migrate},
+    state::IncidentCode,
+};
 use serde_json::json;
 
-use super::{ROUTED, with_completion};
-use crate::scenario::Scenario;
+use super::{ROUTED, slug, with_completion};
+use crate::scenario::{Scenario, TASK};
 
 #[test]
 fn an_escalated_stall_is_resolved_by_retry() {
@@ -148,6 +151,41 @@ workflow:
     assert_eq!(open(&scenario), ["topic", "tone"]);
     scenario.label("topic", 3, "a");
     assert_eq!(open(&scenario), ["tone"]);
+}
+
+#[test]
+fn a_migration_renames_steps_wherever_they_are_named() {
+    let yaml = "
+workflow:
+  id: told
+  steps:
+    - { id: annotate, type: annotation }
+    - id: label
+      type: annotation
+      assignment: { not_who_did: [annotate] }
+      completion: { type: annotation_count, count: 1, timeout: 1h, timeout_action: escalate }
+  transitions:
+    - { from: annotate, to: label }
+";
+    let mut scenario = Scenario::started(yaml);
+    scenario.label("annotate", 1, "a");
+    scenario.assign("label", 2);
+    scenario.pass(TimeDelta::hours(1));
+    let to = scenario.revise(&yaml.replace("annotate", "read").replace("label", "tag"));
+    let names = [("annotate", "read"), ("label", "tag")];
+    scenario.run(Command::Migrate(Migrate {
+        task_id: TASK,
+        to,
+        steps: names.map(|(from, to)| (slug(from), slug(to))).into(),
+    }));
+    let state = scenario.state.as_ref().unwrap();
+    let visit = &state.steps[&slug("tag")].visits[0];
+    assert_eq!(visit.entered_from, Some(slug("read")));
+    assert_eq!(visit.not_who_did, [slug("read")]);
+    assert_eq!(state.incidents[0].step_id, slug("tag"));
+    let again = scenario.label("tag", 1, "b");
+    assert!(again.starts_with("rejected"), "{again}");
+    assert!(scenario.label("tag", 3, "b").starts_with("completed |"));
 }
 
 #[test]

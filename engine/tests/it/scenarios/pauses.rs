@@ -4,16 +4,11 @@ use chrono::TimeDelta;
 use glyph_workflow_engine::{
     command::{Command, FireTimer, Migrate},
     derive_timers,
-    ids::Slug,
 };
 use serde_json::json;
 
-use super::{DUAL, forked};
+use super::{DUAL, forked, slug};
 use crate::scenario::{Scenario, TASK};
-
-fn slug(name: &str) -> Slug {
-    Slug::new(name).unwrap()
-}
 
 #[test]
 fn a_pause_stops_the_clock_of_claims() {
