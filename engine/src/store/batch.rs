@@ -85,6 +85,10 @@ impl OnLocked {
 impl OpenRequest {
     /// What has to be read of a stream with this head.
     pub(super) fn to_read(&self, task: TaskId, head: HeadOfStream) -> ToRead {
+        // The caller's state of an archived task may be from before.
+        if head.archived {
+            return ToRead::All;
+        }
         let claimed = self.tasks.get(&task).copied().unwrap_or_default();
         let Some(seen) = self.last_decided.get(&task).filter(|_| claimed > 0) else {
             return match head.version {
@@ -108,6 +112,8 @@ pub(super) struct HeadOfStream {
     pub(super) version: u64,
     /// When its last event was decided.
     pub(super) decided: Option<DateTime<Utc>>,
+    /// Whether the task is archived.
+    pub(super) archived: bool,
 }
 
 /// What has to be read of a locked stream.

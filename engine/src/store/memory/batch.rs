@@ -117,13 +117,10 @@ pub(super) async fn open(
             let head = HeadOfStream {
                 version: data.version(task),
                 decided: data.tasks.get(&task).map(|row| row.updated_at),
+                archived: data.archived.contains_key(&task),
             };
             opened.version = head.version;
-            let to_read = if data.archived.contains_key(&task) {
-                ToRead::All
-            } else {
-                request.to_read(task, head)
-            };
+            let to_read = request.to_read(task, head);
             let mut whole = to_read == ToRead::All;
             if let Some(after) = to_read.after() {
                 opened.tail = data.tail(task, after, usize::MAX);

@@ -245,12 +245,7 @@ async fn streams_under_locks(
 ) -> Result<(HashMap<TaskId, Stream>, HashSet<TaskId>), EventStoreError> {
     let (mut wanted, mut compared, mut anew) = (Wanted::default(), Vec::new(), HashSet::new());
     for task in opened {
-        // The caller's state of an archived task may be from before.
-        let to_read = if heads.is_archived(*task) {
-            ToRead::All
-        } else {
-            request.to_read(*task, heads.of(*task))
-        };
+        let to_read = request.to_read(*task, heads.of(*task));
         match (to_read, to_read.after()) {
             (ToRead::AllAnew, _) => {
                 anew.insert(*task);

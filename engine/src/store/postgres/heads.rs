@@ -45,16 +45,9 @@ const BLOCKED: &str = "
 
 const VERSIONS: &str = "SELECT task_id, version FROM tasks WHERE task_id = ANY ($1)";
 
-/// A head under its lock.
-#[derive(Clone, Copy, Debug, Default)]
-struct Head {
-    stream: HeadOfStream,
-    archived: bool,
-}
-
 /// The heads a batch has locked.
 #[derive(Debug, Default)]
-pub(super) struct Heads(HashMap<TaskId, Head>);
+pub(super) struct Heads(HashMap<TaskId, HeadOfStream>);
 
 impl Heads {
     /// Whether the stream has a head.
@@ -69,14 +62,7 @@ impl Heads {
 
     /// The head of a stream.
     pub(super) fn of(&self, task: TaskId) -> HeadOfStream {
-        self.0
-            .get(&task)
-            .map_or_else(HeadOfStream::default, |head| head.stream)
-    }
-
-    /// Whether the task is archived.
-    pub(super) fn is_archived(&self, task: TaskId) -> bool {
-        self.0.get(&task).is_some_and(|head| head.archived)
+        self.0.get(&task).copied().unwrap_or_default()
     }
 }
 
@@ -96,11 +82,9 @@ pub(super) async fn lock(
     let tasks: Vec<Uuid> = request.tasks.keys().map(|task| task.0).collect();
     let found = fetch(conn, sqlx::query(sql).bind(tasks), |row| {
         let columns = Columns::of("tasks", row);
-        let head = Head {
-            stream: HeadOfStream {
-                version: columns.number("version")?,
-                decided: columns.opt_time("updated_at")?,
-            },
+        let head = HeadOfStream {
+            version: columns.number("version")?,
+            decided: columns.opt_time("updated_at")?,
             archived: columns.flag("archived")?,
         };
         Ok((columns.task("task_id")?, head))

@@ -136,12 +136,7 @@ async fn read_tasks(
     let (mut all, mut behind, mut compared) = (Vec::new(), Vec::new(), Vec::new());
     for task in request.tasks.keys() {
         let stream = head(task).map(|head| head.stream).unwrap_or_default();
-        // The caller's state of an archived task may be from before.
-        let to_read = if head(task).is_some_and(|head| head.archived) {
-            ToRead::All
-        } else {
-            request.to_read(*task, stream)
-        };
+        let to_read = request.to_read(*task, stream);
         let opened = OpenedTask {
             anew: to_read == ToRead::AllAnew,
             version: stream.version,

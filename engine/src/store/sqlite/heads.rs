@@ -26,10 +26,8 @@ const HEADS: &str = "
 /// The head of a stream.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Head {
-    /// Its version and time.
+    /// The stream's own part.
     pub(super) stream: HeadOfStream,
-    /// Whether the task is archived.
-    pub(super) archived: bool,
     /// Whether its new messages go to the relay.
     pub(super) relay_only: bool,
 }
@@ -54,8 +52,8 @@ pub(super) async fn heads(
             stream: HeadOfStream {
                 version: columns.number("version")?,
                 decided: columns.opt_time("updated_at")?,
+                archived: columns.flag("archived")?,
             },
-            archived: columns.flag("archived")?,
             relay_only: columns.flag("relay_only")?,
         };
         Ok((columns.task("task_id")?, head))
