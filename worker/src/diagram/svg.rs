@@ -27,12 +27,13 @@ const BESIDE: f64 = 12.0;
 /// The workflow as a drawing.
 pub fn svg(config: &WorkflowConfig) -> String {
     let graph = Graph::of(config);
+    let drawing = Drawing::of(&graph);
+    let (labels, right) = labels_of(&graph, &drawing);
     let Drawing {
         layout,
         sizes,
         courses,
-    } = Drawing::of(&graph);
-    let (labels, right) = labels_of(&graph, &layout, &sizes, &courses);
+    } = drawing;
     let title = 40.0;
     let title_width = text_width(&graph.title) * 1.3;
     let width = right.max(layout.width).max(title_width) + 2.0 * MARGIN + LOOP;
@@ -129,12 +130,8 @@ fn room_beside(graph: &Graph, node: usize) -> f64 {
 }
 
 /// Positions the labels of the edges without overlap, and finds how far to the right they reach.
-fn labels_of<'g>(
-    graph: &'g Graph,
-    layout: &Layout,
-    sizes: &[(f64, f64)],
-    courses: &[Course],
-) -> (Vec<(Point, &'g str)>, f64) {
+fn labels_of<'g>(graph: &'g Graph, drawing: &Drawing) -> (Vec<(Point, &'g str)>, f64) {
+    let courses = &drawing.courses;
     let mut labels: Vec<(Point, &str)> = Vec::new();
     let mut right = 0.0_f64;
     for (edge, course) in graph.edges.iter().zip(courses) {
@@ -154,21 +151,10 @@ fn labels_of<'g>(
         if course.out.is_some() {
             point.x += width;
         }
-        let overlaps = |at: Point, other: Point, (w, h): (f64, f64)| {
-            (other.x - at.x).abs() < w + width && (other.y - at.y).abs() < h + height
-        };
         let is_free = |at: Point| {
-            let nodes = layout.centres.iter().zip(sizes);
-            let mut nodes = nodes.map(|(centre, (w, h))| (*centre, (w / 2.0, h / 2.0)));
-            let mut others = labels.iter().map(|(other, text)| (*other, half(text)));
-            let mut beside = graph
-                .edges
-                .iter()
-                .zip(courses)
-                .map(|(edge, course)| course.beside(edge));
-            !nodes.any(|(other, size)| overlaps(at, other, size))
-                && !others.any(|(other, size)| overlaps(at, other, size))
-                && !beside.any(|other| overlaps(at, other, (BESIDE, BESIDE)))
+            let others = labels.iter().map(|(other, text)| (*other, half(text)));
+            let mut taken = drawing.taken(graph).chain(others);
+            !taken.any(|other| overlap((at, (width, height)), other))
         };
         // A label that would cover a node or another label moves to the nearest free place above or
         // below; without one it stays.
@@ -181,6 +167,13 @@ fn labels_of<'g>(
         labels.push((point, &edge.label));
     }
     (labels, right)
+}
+
+/// A rectangle by its centre and half its width and height.
+type Area = (Point, (f64, f64));
+
+fn overlap((a, (width, height)): Area, (b, (w, h)): Area) -> bool {
+    (a.x - b.x).abs() < width + w && (a.y - b.y).abs() < height + h
 }
 
 /// Where everything is.
@@ -206,6 +199,14 @@ impl Drawing {
             sizes,
             courses,
         }
+    }
+
+    /// What no label may cover: nodes, and what others draw on edges.
+    fn taken(&self, graph: &Graph) -> impl Iterator<Item = Area> {
+        let nodes = self.layout.centres.iter().zip(&self.sizes);
+        let nodes = nodes.map(|(centre, (w, h))| (*centre, (w / 2.0, h / 2.0)));
+        let edges = graph.edges.iter().zip(&self.courses);
+        nodes.chain(edges.map(|(edge, course)| (course.beside(edge), (BESIDE, BESIDE))))
     }
 }
 
@@ -428,11 +429,6 @@ mod tests {
 
     use super::*;
 
-    /// Two rectangles by their centres and half sizes.
-    fn overlap(a: (Point, (f64, f64)), b: (Point, (f64, f64))) -> bool {
-        (a.0.x - b.0.x).abs() < a.1.0 + b.1.0 && (a.0.y - b.0.y).abs() < a.1.1 + b.1.1
-    }
-
     #[test]
     fn labels_of_the_examples_cover_nothing() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
@@ -447,12 +443,8 @@ mod tests {
                 continue;
             };
             let graph = Graph::of(&config);
-            let Drawing {
-                layout,
-                sizes,
-                courses,
-            } = Drawing::of(&graph);
-            let (labels, _) = labels_of(&graph, &layout, &sizes, &courses);
+            let drawing = Drawing::of(&graph);
+            let (labels, _) = labels_of(&graph, &drawing);
             let labels: Vec<_> = labels
                 .into_iter()
                 .map(|(point, text)| {
@@ -461,11 +453,7 @@ mod tests {
                     (text, (point, (width / 2.0, height / 2.0)))
                 })
                 .collect();
-            let nodes = layout.centres.iter().zip(&sizes);
-            let nodes = nodes.map(|(centre, (w, h))| (*centre, (w / 2.0, h / 2.0)));
-            let marks = graph.edges.iter().zip(&courses);
-            let marks = marks.map(|(edge, course)| (course.beside(edge), (BESIDE, BESIDE)));
-            let things: Vec<_> = nodes.chain(marks).collect();
+            let things: Vec<_> = drawing.taken(&graph).collect();
             for (at, (text, label)) in labels.iter().enumerate() {
                 let others = labels[at + 1..].iter().map(|(_, other)| other);
                 let mut under = things.iter().chain(others);
