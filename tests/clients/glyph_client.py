@@ -430,6 +430,19 @@ class Inbox:
             self.connection.process_data_events(time_limit=1)
 
 
+def send_paced(worker, per_second, seconds, send_some):
+    """Calls `send_some`, which returns how many commands it has sent, at this pace, and waits until all are decided. Returns how many."""
+    decided = worker.total("glyph_commands_total")
+    began = time.monotonic()
+    sent = 0
+    while (past := time.monotonic() - began) < seconds:
+        while sent < past * per_second:
+            sent += send_some()
+        time.sleep(0.01)
+    wait_until("all is decided", lambda: worker.total("glyph_commands_total") - decided >= sent, 120)
+    return sent
+
+
 def submission(task_id, user_id, data, command_id=None, **more):
     """A command; `more` goes to its top level."""
     annotation = {"user_id": user_id, "data": data}

@@ -5,13 +5,14 @@ transaction, a `pg_dump` whose reader is slow. A PostgreSQL of the check's own s
 """
 
 import contextlib
+import itertools
 import subprocess
 import tempfile
 import time
 
 import psycopg2
 
-from glyph_client import Background, Broker, Deployment, derived, fresh, submission, wait_until, with_database
+from glyph_client import Background, Broker, Deployment, derived, fresh, send_paced, submission, wait_until, with_database
 from outage import services
 
 WORKFLOW = """
@@ -88,19 +89,16 @@ def play(checks, glyph, seconds):
 
 def load(broker, worker, seconds):
     """Sends commands at their pace and waits until all are decided; returns how many a second."""
-    decided = worker.total("glyph_commands_total")
+    turns = itertools.count()
+
+    def one_task():
+        task, turn = fresh(), next(turns)
+        for person in (PEOPLE[turn % len(PEOPLE)], PEOPLE[(turn + 7) % len(PEOPLE)]):
+            broker.publish("submission", submission(task, person, {"label": "a"}, workflow="held"))
+        return 2
+
     began = time.monotonic()
-    sent = 0
-    while (past := time.monotonic() - began) < seconds:
-        while sent < past * COMMANDS_PER_SECOND:
-            task = fresh()
-            for turn in range(2):
-                person = PEOPLE[(sent // 2 + 7 * turn) % len(PEOPLE)]
-                broker.publish("submission", submission(task, person, {"label": "a"}, workflow="held"))
-                sent += 1
-        time.sleep(0.005)
-    wait_until("all is decided", lambda: worker.total("glyph_commands_total") - decided >= sent, 120)
-    return sent / (time.monotonic() - began)
+    return send_paced(worker, COMMANDS_PER_SECOND, seconds, one_task) / (time.monotonic() - began)
 
 
 @contextlib.contextmanager

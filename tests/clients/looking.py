@@ -8,10 +8,9 @@ import os
 import pathlib
 import statistics
 import tempfile
-import time
 import urllib.request
 
-from glyph_client import Background, Broker, Deployment, fresh, submission, wait_until
+from glyph_client import Background, Broker, Deployment, fresh, send_paced, submission, wait_until
 from outage import services
 
 WORKFLOW = """
@@ -97,18 +96,14 @@ def cost_of(glyph, broker, worker, postmaster, seconds):
 
 def load(glyph, broker, worker, seconds):
     """Sends commands at their pace and waits until all are decided; returns how many."""
-    decided = worker.total("glyph_commands_total")
-    began = time.monotonic()
-    sent = 0
-    while (past := time.monotonic() - began) < seconds:
-        while sent < past * COMMANDS_PER_SECOND:
-            task, ann, bob = fresh(), fresh(), fresh()
-            for person in (ann, bob):
-                broker.publish("submission", submission(task, person, {"label": "fine"}, workflow="looked-at"))
-            broker.publish("submission", {**submission(task, fresh(), None), "annotation": {"user_id": fresh(), "decision": "approve"}})
-            sent += 3
-        time.sleep(0.01)
-    wait_until("all is decided", lambda: worker.total("glyph_commands_total") - decided >= sent, 120)
+    def one_task():
+        task, ann, bob = fresh(), fresh(), fresh()
+        for person in (ann, bob):
+            broker.publish("submission", submission(task, person, {"label": "fine"}, workflow="looked-at"))
+        broker.publish("submission", {**submission(task, fresh(), None), "annotation": {"user_id": fresh(), "decision": "approve"}})
+        return 3
+
+    sent = send_paced(worker, COMMANDS_PER_SECOND, seconds, one_task)
     wait_until("all is published", glyph.outbox_is_empty, 60)
     return sent
 

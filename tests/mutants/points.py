@@ -81,7 +81,7 @@ def points(path, source):
         after = source[part.end_byte:node.end_byte].decode()
         return before + replacement + after
 
-    def visit(node, in_chain=False):
+    def visit(node):
         kind = node.type
         if kind in FIXED or is_test(node, text):
             return
@@ -96,8 +96,6 @@ def points(path, source):
                 add(guard, "false")
                 visit(guard)
             return
-        # A chain with a `let` takes no other operators, and its parts are whole expressions.
-        chain = kind == "let_chain" or (in_chain and kind != "block")
         if kind == "binary_expression" and not has_let(node):
             operator = node.child_by_field_name("operator")
             if (other := OPERATORS.get(text(operator))) is not None:
@@ -122,7 +120,7 @@ def points(path, source):
             if inner in ("call_expression", "assignment_expression", "compound_assignment_expr", "try_expression", "await_expression"):
                 add(node, "", "statement")
         for child in node.named_children:
-            visit(child, chain)
+            visit(child)
 
     def whole_result(function):
         result, body = function.child_by_field_name("return_type"), function.child_by_field_name("body")
