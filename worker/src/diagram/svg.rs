@@ -17,8 +17,16 @@ const LINE: f64 = 16.0;
 const PADDING: f64 = 12.0;
 /// Space around the drawing.
 const MARGIN: f64 = 24.0;
-/// Half lines by which a label moves at most, to be clear of what it would cover.
+/// Points of each part of an edge at which its label may be.
+const PLACES: u32 = 16;
+/// Half lines by which a label moves at most above or below its edge.
 const LABEL_MOVES_MAX: usize = 12;
+/// How far a label rather moves along its edge, in pixels, than off it.
+const OFF_EDGE: f64 = 20.0;
+/// How far a label rather moves, in pixels, than to cover another edge.
+const COVERS_EDGE: f64 = 60.0;
+/// How far it rather moves along its edge than to lie beside it.
+const BESIDE_EDGE: f64 = 6.0;
 /// Room at the right for edges that are drawn beside their steps.
 const LOOP: f64 = 46.0;
 /// Half the side of what others may draw on an edge (see [`Course::beside`]).
@@ -28,7 +36,7 @@ const BESIDE: f64 = 12.0;
 pub fn svg(config: &WorkflowConfig) -> String {
     let graph = Graph::of(config);
     let drawing = Drawing::of(&graph);
-    let (labels, right) = labels_of(&graph, &drawing);
+    let labels = Labels::of(&graph, &drawing);
     let Drawing {
         layout,
         sizes,
@@ -36,7 +44,8 @@ pub fn svg(config: &WorkflowConfig) -> String {
     } = drawing;
     let title = 40.0;
     let title_width = text_width(&graph.title) * 1.3;
-    let width = right.max(layout.width).max(title_width) + 2.0 * MARGIN + LOOP;
+    let width =
+        (labels.right.max(layout.width) - labels.left).max(title_width) + 2.0 * MARGIN + LOOP;
     let height = layout.height + 2.0 * MARGIN + title;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" \
@@ -44,8 +53,9 @@ pub fn svg(config: &WorkflowConfig) -> String {
          <defs><marker id=\"arrow\" viewBox=\"0 0 8 8\" refX=\"7\" refY=\"4\" markerWidth=\"8\" markerHeight=\"8\" \
          orient=\"auto\"><path d=\"M0 0L8 4L0 8z\" fill=\"#555\"/></marker></defs>\n\
          <rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n<text class=\"title\" x=\"{MARGIN}\" y=\"28\">{0}</text>\n\
-         <g transform=\"translate({MARGIN} {1})\">\n",
+         <g transform=\"translate({1:.1} {2})\">\n",
         escaped(&graph.title),
+        MARGIN - labels.left,
         MARGIN + title,
     );
     for (edge, course) in graph.edges.iter().zip(&courses) {
@@ -54,7 +64,7 @@ pub fn svg(config: &WorkflowConfig) -> String {
     for (node, (centre, size)) in graph.nodes.iter().zip(layout.centres.iter().zip(&sizes)) {
         node_shape(&mut svg, node, *centre, *size);
     }
-    for (point, text) in labels {
+    for (point, text) in labels.placed {
         label(&mut svg, point, text);
     }
     svg.push_str("</g>\n</svg>\n");
@@ -129,44 +139,70 @@ fn room_beside(graph: &Graph, node: usize) -> f64 {
         .fold(0.0, f64::max)
 }
 
-/// Positions the labels of the edges without overlap, and finds how far to the right they reach.
-fn labels_of<'g>(graph: &'g Graph, drawing: &Drawing) -> (Vec<(Point, &'g str)>, f64) {
-    let courses = &drawing.courses;
-    let mut labels: Vec<(Point, &str)> = Vec::new();
-    let mut right = 0.0_f64;
-    for (edge, course) in graph.edges.iter().zip(courses) {
-        if edge.label.is_empty() {
-            continue;
+/// Where the labels of the edges are.
+struct Labels<'g> {
+    /// Each by its centre.
+    placed: Vec<(Point, &'g str)>,
+    /// How far they reach to the left and the right.
+    left: f64,
+    right: f64,
+}
+
+impl<'g> Labels<'g> {
+    /// Each label lies on its edge, or touches it. It covers neither a node nor another label, and as
+    /// few other edges as can be.
+    fn of(graph: &'g Graph, drawing: &Drawing) -> Self {
+        let edges = graph.edges.iter().zip(&drawing.courses);
+        let curves: Vec<_> = edges.map(|(edge, course)| course.curve(edge)).collect();
+        let mut labels = Self {
+            placed: Vec::new(),
+            left: 0.0,
+            right: 0.0,
+        };
+        for (at, edge) in graph.edges.iter().enumerate() {
+            if edge.label.is_empty() {
+                continue;
+            }
+            let size = half_size(&edge.label);
+            let placed = labels.placed.iter();
+            let placed = placed.map(|(centre, text)| (*centre, half_size(text)));
+            let taken: Vec<Area> = drawing.taken(graph).chain(placed).collect();
+            let is_free = |centre: Point| !taken.iter().any(|area| overlap((centre, size), *area));
+            let covered = |centre: Point| {
+                let others = curves.iter().enumerate().filter(|(other, _)| *other != at);
+                let covers = |curve: &&[Point]| {
+                    curve
+                        .iter()
+                        .any(|p| overlap((centre, size), (*p, (1.0, 1.0))))
+                };
+                others
+                    .filter(|(_, curve)| covers(&curve.as_slice()))
+                    .count()
+            };
+            let candidates = drawing.courses[at].places(&curves[at], size.0);
+            let free = candidates.iter().filter(|(_, centre)| is_free(*centre));
+            let ranked = free.map(|(far, centre)| {
+                #[expect(clippy::cast_precision_loss, reason = "a few edges")]
+                let covered = covered(*centre) as f64;
+                (far + covered * COVERS_EDGE, *centre)
+            });
+            let best = ranked.min_by(|(a, _), (b, _)| a.total_cmp(b));
+            // Where nothing is free, a label lies where it is looked for first.
+            let Some((_, centre)) = best.or_else(|| candidates.first().copied()) else {
+                continue;
+            };
+            labels.left = labels.left.min(centre.x - size.0);
+            labels.right = labels.right.max(centre.x + size.0);
+            labels.placed.push((centre, &edge.label));
         }
-        let (a, b) = (course.points[0], course.points[1]);
-        let mut point = Point {
-            x: course.out.unwrap_or(f64::midpoint(a.x, b.x)),
-            y: f64::midpoint(a.y, b.y),
-        };
-        let half = |text: &str| {
-            let width = text.lines().map(text_width).fold(0.0, f64::max);
-            (width / 2.0 + 4.0, lines_height(text.lines().count()) / 2.0)
-        };
-        let (width, height) = half(&edge.label);
-        if course.out.is_some() {
-            point.x += width;
-        }
-        let is_free = |at: Point| {
-            let others = labels.iter().map(|(other, text)| (*other, half(text)));
-            let mut taken = drawing.taken(graph).chain(others);
-            !taken.any(|other| overlap((at, (width, height)), other))
-        };
-        // A label that would cover a node or another label moves to the nearest free place above or
-        // below; without one it stays.
-        let mut moved = (0..LABEL_MOVES_MAX).flat_map(move |lines| {
-            let by = lines_height(lines) / 2.0;
-            [point.y - by, point.y + by].map(|y| Point { y, ..point })
-        });
-        point = moved.find(|at| is_free(*at)).unwrap_or(point);
-        right = right.max(point.x + width);
-        labels.push((point, &edge.label));
+        labels
     }
-    (labels, right)
+}
+
+/// Half the width and height of a label.
+fn half_size(text: &str) -> (f64, f64) {
+    let width = text.lines().map(text_width).fold(0.0, f64::max);
+    (width / 2.0 + 4.0, lines_height(text.lines().count()) / 2.0)
 }
 
 /// A rectangle by its centre and half its width and height.
@@ -263,33 +299,73 @@ impl Course {
         Self { points, out: None }
     }
 
+    /// The parts of the edge as cubic Bézier curves: a point, two control points, the next point.
+    fn parts(&self, edge: &Edge) -> impl Iterator<Item = [Point; 4]> {
+        let rise = if edge.from == edge.to { 14.0 } else { 0.0 };
+        self.points.windows(2).map(move |pair| {
+            let (a, b) = (pair[0], pair[1]);
+            let middle = f64::midpoint(a.y, b.y);
+            let of = |x: f64, y: f64| Point { x, y };
+            match self.out {
+                Some(out) => [a, of(out, a.y - rise), of(out, b.y + rise), b],
+                None => [a, of(a.x, middle), of(b.x, middle), b],
+            }
+        })
+    }
+
     /// As the data of a path.
     fn path(&self, edge: &Edge) -> String {
         let first = self.points[0];
         let mut path = format!("M{:.1} {:.1}", first.x, first.y);
-        if let Some(out) = self.out {
-            let last = self.points[1];
-            let rise = if edge.from == edge.to { 14.0 } else { 0.0 };
+        for [_, one, other, last] in self.parts(edge) {
             let _ = write!(
                 path,
-                "C{out:.1} {:.1} {out:.1} {:.1} {:.1} {:.1}",
-                first.y - rise,
-                last.y + rise,
-                last.x,
-                last.y
-            );
-            return path;
-        }
-        for pair in self.points.windows(2) {
-            let (a, b) = (pair[0], pair[1]);
-            let middle = f64::midpoint(a.y, b.y);
-            let _ = write!(
-                path,
-                "C{:.1} {middle:.1} {:.1} {middle:.1} {:.1} {:.1}",
-                a.x, b.x, b.x, b.y
+                "C{:.1} {:.1} {:.1} {:.1} {:.1} {:.1}",
+                one.x, one.y, other.x, other.y, last.x, last.y
             );
         }
         path
+    }
+
+    /// Points on the edge, in their order.
+    fn curve(&self, edge: &Edge) -> Vec<Point> {
+        let steps = || (1..PLACES).map(|step| f64::from(step) / f64::from(PLACES));
+        let parts = self.parts(edge);
+        parts
+            .flat_map(|part| steps().map(move |at| bezier(part, at)))
+            .collect()
+    }
+
+    /// Where a label of this half width may have its centre, with what speaks against it: how far it is
+    /// from the middle of the edge's first part, and whether it lies beside the edge, or above or below it.
+    /// The first is the best.
+    fn places(&self, curve: &[Point], half_width: f64) -> Vec<(f64, Point)> {
+        let (a, b) = (self.points[0], self.points[1]);
+        let middle = Point {
+            x: self.out.unwrap_or(f64::midpoint(a.x, b.x)),
+            y: f64::midpoint(a.y, b.y),
+        };
+        let moves = (1..=LABEL_MOVES_MAX).flat_map(|moved| {
+            let by = lines_height(moved) / 2.0;
+            [middle.y - by, middle.y + by].map(|y| (OFF_EDGE, Point { y, ..middle }))
+        });
+        let mut points = vec![(0.0, middle)];
+        let sides: &[f64] = if self.out.is_some() {
+            &[half_width]
+        } else {
+            points.extend(curve.iter().map(|point| (0.0, *point)));
+            &[0.0, half_width, -half_width]
+        };
+        points.extend(moves);
+        let around = points.into_iter().flat_map(|(off, point)| {
+            let far = off + (point.y - middle.y).abs();
+            sides.iter().map(move |by| {
+                let beside = if *by == 0.0 { 0.0 } else { BESIDE_EDGE };
+                let x = point.x + by;
+                (far + beside, Point { x, ..point })
+            })
+        });
+        around.collect()
     }
 
     /// A point on the edge, away from its label, for what others draw there.
@@ -314,6 +390,25 @@ impl Course {
             x: a.x * 0.061 + b.x * 0.939,
             y: a.y * 0.195 + b.y * 0.805,
         }
+    }
+}
+
+/// A point of a cubic Bézier curve: <https://en.wikipedia.org/wiki/B%C3%A9zier_curve>.
+fn bezier(points: [Point; 4], at: f64) -> Point {
+    let left = 1.0 - at;
+    let weights = [
+        left.powi(3),
+        3.0 * left.powi(2) * at,
+        3.0 * left * at.powi(2),
+        at.powi(3),
+    ];
+    let sum = |of: fn(Point) -> f64| {
+        let weighed = points.into_iter().zip(weights);
+        weighed.map(|(point, weight)| of(point) * weight).sum()
+    };
+    Point {
+        x: sum(|point| point.x),
+        y: sum(|point| point.y),
     }
 }
 
@@ -444,14 +539,9 @@ mod tests {
             };
             let graph = Graph::of(&config);
             let drawing = Drawing::of(&graph);
-            let (labels, _) = labels_of(&graph, &drawing);
-            let labels: Vec<_> = labels
-                .into_iter()
-                .map(|(point, text)| {
-                    let width = text.lines().map(text_width).fold(0.0, f64::max);
-                    let height = lines_height(text.lines().count());
-                    (text, (point, (width / 2.0, height / 2.0)))
-                })
+            let placed = Labels::of(&graph, &drawing).placed.into_iter();
+            let labels: Vec<(&str, Area)> = placed
+                .map(|(centre, text)| (text, (centre, half_size(text))))
                 .collect();
             let things: Vec<_> = drawing.taken(&graph).collect();
             for (at, (text, label)) in labels.iter().enumerate() {
