@@ -2,6 +2,7 @@
 
 use std::{borrow::Borrow, fmt, ops::Deref, str::FromStr, sync::Arc};
 
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
@@ -112,7 +113,8 @@ impl TaskId {
 
 /// The id of a log: drawn when the database is migrated first, and anew by a restore to an earlier
 /// time. Nil for a log that nobody else reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct LogId(pub Uuid);
 
 impl LogId {
@@ -131,6 +133,34 @@ impl LogId {
     #[must_use]
     pub fn message_id(self, name: Uuid) -> Uuid {
         Uuid::new_v5(&self.0, name.as_bytes())
+    }
+}
+
+/// The ids of a log by time. A restore to an earlier time gives it another one; what happened before has
+/// the old one, also where it is found later, or counted anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogIds {
+    /// The id that it has now.
+    pub present: LogId,
+    /// Those of before, the oldest first.
+    pub former: Vec<FormerLogId>,
+}
+
+/// The id of a log until a restore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FormerLogId {
+    /// The id.
+    pub log_id: LogId,
+    /// When it was restored.
+    pub until: DateTime<Utc>,
+}
+
+impl LogIds {
+    /// The id that the log had at an instant.
+    #[must_use]
+    pub fn at(&self, instant: DateTime<Utc>) -> LogId {
+        let former = self.former.iter().find(|former| instant < former.until);
+        former.map_or(self.present, |former| former.log_id)
     }
 }
 

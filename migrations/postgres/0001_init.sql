@@ -159,6 +159,7 @@ CREATE TABLE deployment (
     only_row boolean NOT NULL DEFAULT true,
     id       uuid    NOT NULL DEFAULT gen_random_uuid(),
     log_id   uuid    NOT NULL DEFAULT gen_random_uuid(),
+    former_logs jsonb NOT NULL DEFAULT '[]',
     CONSTRAINT deployment_pkey PRIMARY KEY (only_row),
     CONSTRAINT deployment_one_row CHECK (only_row)
 );
@@ -169,6 +170,8 @@ COMMENT ON TABLE deployment IS 'Which deployment and which log this is.';
 COMMENT ON COLUMN deployment.id IS 'Who uses a prefix on the broker is known by it.';
 COMMENT ON COLUMN deployment.log_id IS
     'Ids of events derive from it. Drawn anew after a restore to an earlier time, so that what happens anew has new ids.';
+COMMENT ON COLUMN deployment.former_logs IS
+    'The ids of before, the oldest first, each with the time of the restore: what happened before keeps its ids.';
 
 -- States ------------------------------------------------------------------------------------------
 

@@ -76,7 +76,9 @@ CREATE INDEX log_messages_log ON log_messages (after_event, position);
 CREATE TABLE deployment (
     only_row INTEGER PRIMARY KEY DEFAULT 1 CHECK (only_row = 1),
     id       TEXT NOT NULL,
-    log_id   TEXT NOT NULL
+    log_id   TEXT NOT NULL,
+    -- JSON: the ids of before, the oldest first, each with the time of the restore.
+    former_logs TEXT NOT NULL DEFAULT '[]'
 );
 -- UUIDs of version 4.
 WITH drawn AS (

@@ -18,7 +18,7 @@ pub struct RestoreReport {
     pub models_forgotten: u64,
     /// Messages and timers that processes of before the restore had leased, and are free.
     pub leases_ended: u64,
-    /// Jobs that were at work, and are stopped.
+    /// Jobs that were at work, and are told to stop: a worker puts back what they hold.
     pub jobs_stopped: u64,
 }
 
@@ -52,7 +52,8 @@ pub trait Deployment: Send + Sync {
 
     /// Makes a database that was restored to an earlier time fit to go on: a new id for the log, so
     /// that what happens anew has new ids; sequences at least at the ends of their tables; without
-    /// checkpoints beyond the log, leases, and jobs at work. Nobody else may be at work on it.
+    /// checkpoints beyond the log and leases; with jobs at work told to stop. Nobody else may be at work
+    /// on it.
     async fn restored(&self) -> Result<RestoreReport, EventStoreError>;
 
     /// The sizes of all tables, largest first.

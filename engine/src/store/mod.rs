@@ -58,7 +58,7 @@ pub use log::{
     EventPage, LogEntry, LogFilter, LogPage, LoggedMessage, MessageLog, ModelCheckpoint,
     ReliabilityStore,
 };
-pub use memory::{Clock, MemoryStore};
+pub use memory::{Clock, MemoryDump, MemoryStore};
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use migrations::MigrationFile;
 pub use operator_commands::{

@@ -10,7 +10,7 @@ use super::{
     LogPosition, error::EventStoreError, goals::NewGoalAction, log::LogEntry,
     operator_commands::PlannedOperatorCommand, outbox::NewMessage,
 };
-use crate::ids::LogId;
+use crate::ids::LogIds;
 
 /// The rows of a projection, by key: plain JSON in a form that the projection defines.
 pub type ProjectionRows = BTreeMap<String, Value>;
@@ -65,7 +65,7 @@ pub struct OpenProjection {
     /// read.
     pub settled: DateTime<Utc>,
     /// The log.
-    pub log: LogId,
+    pub log: LogIds,
     /// The events, in the order of the log; other projections may have the same.
     pub entries: Vec<Arc<LogEntry>>,
     /// Whether [`entries`](Self::entries) ended at a bound of the page, so that more are waiting.

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     config::WorkflowConfig,
     events::{EventMetadata, StoredEvent, upcast},
-    ids::{CommandId, RevisionId, Slug, StepId, TaskId, UserId},
+    ids::{CommandId, LogId, LogIds, RevisionId, Slug, StepId, TaskId, UserId},
     state::{ClaimedSlot, OpenSlot, TaskStatus, WorkflowSnapshot},
 };
 
@@ -731,4 +731,13 @@ pub(super) fn job_item(row: &impl Record) -> Result<JobItem, EventStoreError> {
 pub(super) fn projection_row(row: &impl Record) -> Result<(String, Value), EventStoreError> {
     let columns = Columns::of("projection_rows", row);
     Ok((columns.string("key")?, columns.json("value")?))
+}
+
+/// The ids of a log, of the columns `log_id` and `former_logs` of `deployment`.
+pub(super) fn log_ids(present: Uuid, former: &str) -> Result<LogIds, EventStoreError> {
+    let former = serde_json::from_str(former);
+    Ok(LogIds {
+        present: LogId(present),
+        former: former.map_err(|error| EventStoreError::Other(error.into()))?,
+    })
 }

@@ -20,7 +20,7 @@ use crate::{
     http::{BrokerSlot, Health},
     jobs::JobRunner,
     metrics::Metrics,
-    pipeline::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
+    pipeline::{BatchMax, Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
     projections::{
         AgreementProjector, FlowProjector, GoalProjector, GoldProjector, LabelsProjector, Rounds,
     },
@@ -69,7 +69,7 @@ impl RunningWorker {
             publisher: Some(broker.publisher()),
             settings: PipelineSettings {
                 lanes: settings.lanes,
-                batch_max: settings.batch_max,
+                batch_max: BatchMax::of_commands(settings.batch_max),
                 batch_wait: settings.batch_wait,
                 outbox_max: settings.outbox_max,
             },

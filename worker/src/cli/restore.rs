@@ -24,6 +24,6 @@ fn text(report: &RestoreReport) -> String {
          projections that begin anew: {projections_reset}\n\
          annotator models that are learned anew: {models_forgotten}\n\
          leases ended: {leases_ended}\n\
-         jobs stopped: {jobs_stopped}"
+         jobs told to stop: {jobs_stopped}"
     )
 }

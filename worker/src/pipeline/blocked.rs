@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use super::{
     job::Job,
-    sizing::{BATCH_BYTES_MAX, batch_len},
+    sizing::{BatchMax, batch_len},
 };
 use crate::{backoff::Backoff, broker::Receipt};
 
@@ -169,7 +169,7 @@ impl Blocked {
     }
 
     /// Adds to a batch those whose tasks are passed over, as many as it may hold.
-    pub(super) fn join_batch(&mut self, batch: &mut Vec<Job>, batch_max: usize) {
+    pub(super) fn join_batch(&mut self, batch: &mut Vec<Job>, max: BatchMax) {
         if self.jobs.is_empty() {
             return;
         }
@@ -178,14 +178,14 @@ impl Blocked {
         let passes = |job: &Job| tasks.get(&job.task()).is_none_or(|wait| wait.passes(now));
         let mut passing = extract(&mut self.jobs, passes);
         let bytes: usize = batch.iter().map(|job| job.envelope.content_bytes).sum();
-        let mut room = BATCH_BYTES_MAX.saturating_sub(bytes);
+        let mut room = max.bytes.saturating_sub(bytes);
         let count = passing.iter().take_while(|job| {
             let bytes = job.envelope.content_bytes;
             let fits = bytes <= room;
             room = room.saturating_sub(bytes);
             fits
         });
-        let most = batch_max.saturating_sub(batch.len());
+        let most = max.commands.saturating_sub(batch.len());
         let left = passing.split_off(count.take(most).count());
         self.add(left);
         batch.extend(passing);
@@ -194,7 +194,7 @@ impl Blocked {
     /// Takes a batch of those that are to be tried by then, and tells what it does about locks. All at
     /// once, so that many blocked tasks cost their lane no more than one; those that are passed over
     /// once more go first.
-    pub(super) fn take_due(&mut self, by: Instant, batch_max: usize) -> (Vec<Job>, OnLocked) {
+    pub(super) fn take_due(&mut self, by: Instant, max: BatchMax) -> (Vec<Job>, OnLocked) {
         let tasks = &self.tasks;
         let is_due = |job: &Job| tasks.get(&job.task()).is_none_or(|wait| wait.at <= by);
         let mut due = extract(&mut self.jobs, is_due);
@@ -204,15 +204,15 @@ impl Blocked {
         if first.is_empty() {
             (first, due, on_locked) = (due, first, WAITING);
         }
-        let len = batch_len(&first, batch_max, |_| 0, |job| job.envelope.content_bytes);
+        let len = batch_len(&first, max, |_| 0, |job| job.envelope.content_bytes);
         let left = first.split_off(len.max(1).min(first.len()));
         self.add(left.into_iter().chain(due));
         (first.into(), on_locked)
     }
 
     /// Takes a batch that waits, whenever it is to be tried.
-    pub(super) fn take_any(&mut self, batch_max: usize) -> (Vec<Job>, OnLocked) {
-        let (jobs, _) = self.take_due(Instant::now() + WAIT_PAUSE_MAX, batch_max);
+    pub(super) fn take_any(&mut self, max: BatchMax) -> (Vec<Job>, OnLocked) {
+        let (jobs, _) = self.take_due(Instant::now() + WAIT_PAUSE_MAX, max);
         (jobs, WAITING)
     }
 

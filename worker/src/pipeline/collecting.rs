@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     job::Incoming,
-    sizing::{BatchLimit, SUSPECT_AFTER, batch_len, may_be_poison},
+    sizing::{BatchLimit, BatchMax, SUSPECT_AFTER, batch_len, may_be_poison},
     suspects::Suspects,
 };
 use crate::broker::Receipt;
@@ -50,6 +50,7 @@ pub(super) struct Collector {
     /// Received commands that are not in a batch yet.
     waiting: VecDeque<Incoming>,
     pub(super) limit: BatchLimit,
+    bytes_max: usize,
     batch_wait: Duration,
     suspects: Arc<Suspects>,
 }
@@ -57,14 +58,15 @@ pub(super) struct Collector {
 impl Collector {
     pub(super) fn new(
         incoming: mpsc::Receiver<Incoming>,
-        batch_max: usize,
+        max: BatchMax,
         batch_wait: Duration,
         suspects: Arc<Suspects>,
     ) -> Self {
         Self {
             incoming,
             waiting: VecDeque::new(),
-            limit: BatchLimit::new(batch_max),
+            limit: BatchLimit::new(max.commands),
+            bytes_max: max.bytes,
             batch_wait,
             suspects,
         }
@@ -82,9 +84,12 @@ impl Collector {
         if self.waiting.is_empty() {
             self.waiting.push_back(self.incoming.recv().await?);
         }
-        let batch_max = self.limit.commands();
+        let max = BatchMax {
+            commands: self.limit.commands(),
+            bytes: self.bytes_max,
+        };
         let known = loop {
-            self.gather(batch_max).await;
+            self.gather(max.commands).await;
             let known = self.postpone_suspects().await;
             // Only those are left; another one that comes goes first.
             let Some(not_before) = self.waiting.front().and_then(|job| not_before(job, &known))
@@ -98,7 +103,7 @@ impl Collector {
         };
         let len = batch_len(
             &self.waiting,
-            batch_max,
+            max,
             |job| match runs_of(job, &known) {
                 // The list tells which of them are to blame: no need for smaller ones.
                 0 => job.deliveries_before().min(SUSPECT_AFTER),

@@ -31,6 +31,7 @@ use super::{
     publishing::LanePublisher,
     running::BatchRunner,
     shared::{BatchNumbers, LaneContext},
+    sizing::BatchMax,
     suspects::Suspects,
 };
 use crate::{
@@ -53,8 +54,8 @@ const WAITING_MAX: usize = 8_192;
 pub struct PipelineSettings {
     /// Batches under way at a time.
     pub lanes: usize,
-    /// The most commands in a batch.
-    pub batch_max: usize,
+    /// The most that a batch holds.
+    pub batch_max: BatchMax,
     /// How long a batch that is not full waits for more commands.
     pub batch_wait: Duration,
     /// Rows of the outbox that may wait for the broker before intake pauses.
@@ -66,7 +67,7 @@ impl Default for PipelineSettings {
     fn default() -> Self {
         Self {
             lanes: LANES_DEFAULT,
-            batch_max: BATCH_MAX_DEFAULT,
+            batch_max: BatchMax::of_commands(BATCH_MAX_DEFAULT),
             batch_wait: BATCH_WAIT_DEFAULT,
             outbox_max: OUTBOX_MAX_DEFAULT,
         }
@@ -133,7 +134,7 @@ impl Pipeline {
             metrics: Arc::clone(&metrics),
             failpoints: failpoints.clone(),
             traces,
-            batch_max: settings.batch_max.max(1),
+            batch_max: settings.batch_max,
             batch_wait: settings.batch_wait,
             stopping: stopping.clone(),
         });

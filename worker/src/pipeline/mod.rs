@@ -31,4 +31,4 @@ pub use gate::IntakePauseReason;
 pub use handle::{Pipeline, PipelineHandle, PipelineParts, PipelineSettings, PipelineStopped};
 pub(crate) use job::reply_publication;
 pub use processor::CommandProcessor;
-pub use sizing::{batch_len, size_max};
+pub use sizing::BatchMax;

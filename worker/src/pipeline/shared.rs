@@ -13,7 +13,9 @@ use glyph_workflow_engine::{ids::CommandId, store::PublisherId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{aside::SetAside, gate::Gate, processor::CommandProcessor, suspects::Suspects};
+use super::{
+    aside::SetAside, gate::Gate, processor::CommandProcessor, sizing::BatchMax, suspects::Suspects,
+};
 use crate::{
     broker::{CommandSource, Receipt},
     failpoints::Failpoints,
@@ -34,7 +36,7 @@ pub(super) struct LaneContext {
     pub(super) metrics: Arc<Metrics>,
     pub(super) failpoints: Failpoints,
     pub(super) traces: Traces,
-    pub(super) batch_max: usize,
+    pub(super) batch_max: BatchMax,
     pub(super) batch_wait: Duration,
     pub(super) stopping: CancellationToken,
 }

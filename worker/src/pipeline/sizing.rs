@@ -10,12 +10,31 @@ const DIVISOR: usize = 8;
 /// size is down to a few commands.
 pub(super) const SUSPECT_AFTER: u32 = 2;
 
-/// Bytes of commands in a batch; a batch ends before the command that passes it, and a larger
-/// command travels alone. What is written for a command is about ten times its size, and each lane has
-/// a batch at work.
-pub(super) const BATCH_BYTES_MAX: usize = 2 << 20;
+/// Bytes of commands in a batch of a worker. What is written for a command is about ten times its
+/// size, and each lane has a batch at work.
+const BATCH_BYTES_MAX: usize = 2 << 20;
 /// A full batch that took no longer than this lets the next one be larger.
 const QUICK: Duration = Duration::from_secs(1);
+
+/// The most that a batch may hold.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchMax {
+    /// Commands; at least one.
+    pub commands: usize,
+    /// Bytes of commands. A batch ends before the command that passes it, and a larger command travels
+    /// alone.
+    pub bytes: usize,
+}
+
+impl BatchMax {
+    /// As many commands, of the bytes that suit a worker.
+    pub fn of_commands(commands: usize) -> Self {
+        Self {
+            commands,
+            bytes: BATCH_BYTES_MAX,
+        }
+    }
+}
 
 /// How many commands the batches of a lane may have now: fewer after a batch that was too slow or
 /// too big, more again once they are quick.
@@ -49,7 +68,7 @@ impl BatchLimit {
 }
 
 /// The largest batch that a command may join after `deliveries_before` earlier deliveries.
-pub fn size_max(batch_max: usize, deliveries_before: u32) -> usize {
+fn size_max(batch_max: usize, deliveries_before: u32) -> usize {
     let divisor = DIVISOR.checked_pow(deliveries_before).unwrap_or(usize::MAX);
     (batch_max / divisor).max(1)
 }
@@ -60,18 +79,18 @@ pub(super) fn may_be_poison(deliveries_before: u32) -> bool {
 }
 
 /// How many commands from the front make the next batch: the longest run that is within the limit
-/// of each of its members, and within [`BATCH_BYTES_MAX`].
-pub fn batch_len<T>(
+/// of each of its members, and within `max`.
+pub(super) fn batch_len<T>(
     waiting: &VecDeque<T>,
-    batch_max: usize,
+    max: BatchMax,
     deliveries_before: impl Fn(&T) -> u32,
     bytes: impl Fn(&T) -> usize,
 ) -> usize {
-    let mut allowed = batch_max.max(1);
+    let mut allowed = max.commands.max(1);
     let mut taken = 0;
-    let mut room = BATCH_BYTES_MAX;
+    let mut room = max.bytes;
     for job in waiting {
-        let with_it = allowed.min(size_max(batch_max, deliveries_before(job)));
+        let with_it = allowed.min(size_max(max.commands, deliveries_before(job)));
         if taken + 1 > with_it || (taken > 0 && bytes(job) > room) {
             break;
         }
@@ -86,6 +105,11 @@ pub fn batch_len<T>(
 mod tests {
     use super::*;
 
+    const MAX: BatchMax = BatchMax {
+        commands: 64,
+        bytes: 1_000,
+    };
+
     #[test]
     fn every_redelivery_takes_an_eighth() {
         let sizes: Vec<_> = (0..5).map(|before| size_max(512, before)).collect();
@@ -99,7 +123,7 @@ mod tests {
     fn the_worst_member_decides_the_size() {
         let len = |jobs: &[u32]| {
             let jobs = jobs.iter().copied().collect();
-            batch_len(&jobs, 64, |before| *before, |_| 1)
+            batch_len(&jobs, MAX, |before| *before, |_| 1)
         };
         assert_eq!(len(&[0; 100]), 64);
         assert_eq!(len(&[1; 100]), 8);
@@ -117,11 +141,11 @@ mod tests {
     fn a_batch_is_bounded_in_bytes_and_one_command_always_fits() {
         let len = |sizes: &[usize]| {
             let sizes = sizes.iter().copied().collect();
-            batch_len(&sizes, 64, |_| 0, |bytes| *bytes)
+            batch_len(&sizes, MAX, |_| 0, |bytes| *bytes)
         };
-        assert_eq!(len(&[BATCH_BYTES_MAX / 4; 10]), 4);
-        assert_eq!(len(&[BATCH_BYTES_MAX + 1, 1]), 1);
-        assert_eq!(len(&[1, BATCH_BYTES_MAX]), 1);
+        assert_eq!(len(&[MAX.bytes / 4; 10]), 4);
+        assert_eq!(len(&[MAX.bytes + 1, 1]), 1);
+        assert_eq!(len(&[1, MAX.bytes]), 1);
     }
 
     #[test]

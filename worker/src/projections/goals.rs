@@ -207,8 +207,9 @@ impl GoalProjector {
         }
         tracker.advance(step.settled);
         let found = tracker.finish().map_err(unreadable)?;
+        let log = std::mem::take(&mut step.log);
         let told = ToldIn {
-            log: step.log,
+            log: &log,
             now: step.now,
         };
         let mut write = ProjectionWrite {
@@ -232,7 +233,7 @@ impl GoalProjector {
         &self,
         effect: &GoalEffect,
         goals: &Goals,
-        told: ToldIn,
+        told: ToldIn<'_>,
         write: &mut ProjectionWrite,
     ) {
         let now = told.now;
@@ -271,7 +272,7 @@ impl GoalProjector {
         goal: &GoalProgress,
         goals: &Goals,
         rows: &ProjectionRows,
-        told: ToldIn,
+        told: ToldIn<'_>,
         write: &mut ProjectionWrite,
     ) {
         let now = told.now;

@@ -1,7 +1,7 @@
 //! Builds the messages of projections: goals, agreement over time, gold tasks.
 
 use chrono::{DateTime, Utc};
-use glyph_workflow_engine::{config::GoalType, goals::GoalAlert, ids::LogId, store::NewMessage};
+use glyph_workflow_engine::{config::GoalType, goals::GoalAlert, ids::LogIds, store::NewMessage};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -15,30 +15,32 @@ use super::{
 
 /// The step of a projection that sends a message.
 #[derive(Clone, Copy, Debug)]
-pub struct ToldIn {
-    /// The log that it reads. What happens anew after a restore is told under new ids.
-    pub log: LogId,
+pub struct ToldIn<'l> {
+    /// The log that it reads. What happens anew after a restore is told under new ids; what happened
+    /// before keeps its own.
+    pub log: &'l LogIds,
     /// Its time.
     pub now: DateTime<Utc>,
 }
 
 impl CloudEventMessages {
     /// Builds the message about a goal's progress.
-    pub fn goal_progressed(&self, goal: &GoalReport, step: ToldIn) -> Option<NewMessage> {
+    pub fn goal_progressed(&self, goal: &GoalReport, step: ToldIn<'_>) -> Option<NewMessage> {
         // A count only grows, so it identifies the progress. A measured value may return to an
         // earlier value, so its message is identified by the time.
         let cause = match (goal.kind, goal.current) {
             (GoalType::Volume, Some(current)) => format!("progressed/{current}"),
             _ => format!("progressed/at/{}", step.now.timestamp_micros()),
         };
-        let id = goal_message_id(goal, &cause);
-        self.for_goal(MessageType::GoalProgressed, id, goal, goal, step)
+        let id = step.log.present.message_id(goal_message_id(goal, &cause));
+        self.for_goal(MessageType::GoalProgressed, id, goal, goal, step.now)
     }
 
     /// Builds the message that a goal is reached.
-    pub fn goal_completed(&self, goal: &GoalReport, step: ToldIn) -> Option<NewMessage> {
-        let id = goal_message_id(goal, "completed");
-        self.for_goal(MessageType::GoalCompleted, id, goal, goal, step)
+    pub fn goal_completed(&self, goal: &GoalReport, step: ToldIn<'_>) -> Option<NewMessage> {
+        let log = step.log.at(goal.completed_at.unwrap_or(step.now));
+        let id = log.message_id(goal_message_id(goal, "completed"));
+        self.for_goal(MessageType::GoalCompleted, id, goal, goal, step.now)
     }
 
     /// Builds the message that an alert was raised.
@@ -46,7 +48,7 @@ impl CloudEventMessages {
         &self,
         alert: &GoalAlert,
         goal: GoalReport,
-        step: ToldIn,
+        step: ToldIn<'_>,
     ) -> Option<NewMessage> {
         let data = AlertReport {
             alert: alert.name.clone(),
@@ -54,7 +56,8 @@ impl CloudEventMessages {
             raised_at: alert.at,
             goal,
         };
-        self.for_goal(MessageType::GoalAlert, alert.id(), &data.goal, &data, step)
+        let id = step.log.at(alert.at).message_id(alert.id());
+        self.for_goal(MessageType::GoalAlert, id, &data.goal, &data, step.now)
     }
 
     fn for_goal<D: Serialize>(
@@ -63,9 +66,8 @@ impl CloudEventMessages {
         id: Uuid,
         goal: &GoalReport,
         data: &D,
-        step: ToldIn,
+        now: DateTime<Utc>,
     ) -> Option<NewMessage> {
-        let id = step.log.message_id(id);
         let subject = format!("{}/{}", goal.workflow, goal.goal);
         let message = Message {
             kind,
@@ -74,7 +76,7 @@ impl CloudEventMessages {
             step: None,
             task: None,
             subject: &subject,
-            time: step.now,
+            time: now,
             version: None,
             correlation_id: &id.to_string(),
             causation_id: None,
@@ -150,10 +152,11 @@ fn goal_message_id(goal: &GoalReport, cause: &str) -> Uuid {
 
 #[cfg(test)]
 mod tests {
+    use chrono::TimeDelta;
     use glyph_workflow_engine::{
         config::GoalConfig,
         goals::{GoalDefinition, GoalProgress, GoalTracker},
-        ids::Slug,
+        ids::{FormerLogId, LogId, Slug},
         store::ProjectionRows,
     };
     use serde_json::Value;
@@ -185,8 +188,13 @@ mod tests {
             };
             GoalReport::of(&goal, &goals, Utc::now())
         };
+        let log = |id| LogIds {
+            present: LogId(Uuid::from_u128(id)),
+            ..LogIds::default()
+        };
+        let one = log(1);
         let now = || ToldIn {
-            log: LogId(Uuid::from_u128(1)),
+            log: &one,
             now: Utc::now(),
         };
         let messages = CloudEventMessages::default();
@@ -194,12 +202,24 @@ mod tests {
         assert_eq!(progressed(3).message_id, progressed(3).message_id);
         assert_ne!(progressed(3).message_id, progressed(4).message_id);
         let completed = messages.goal_completed(&goal(800), now()).unwrap();
-        let elsewhere = ToldIn {
-            log: LogId(Uuid::from_u128(2)),
-            now: Utc::now(),
-        };
-        let anew = messages.goal_completed(&goal(800), elsewhere).unwrap();
-        assert_ne!(completed.message_id, anew.message_id);
+        // After a restore it is completed anew, unless it was before.
+        for (before, is_same) in [(false, false), (true, true)] {
+            let mut other = log(2);
+            other.former.push(FormerLogId {
+                log_id: one.present,
+                until: if before {
+                    Utc::now() + TimeDelta::hours(1)
+                } else {
+                    DateTime::UNIX_EPOCH
+                },
+            });
+            let told = ToldIn {
+                log: &other,
+                ..now()
+            };
+            let anew = messages.goal_completed(&goal(800), told).unwrap();
+            assert_eq!(completed.message_id == anew.message_id, is_same);
+        }
         assert_eq!(completed.routing_key, "goal.completed.w");
         assert_eq!(body(&completed)["data"]["target"], 800.0);
         assert!(completed.task_id.is_none() && body(&completed).get("sequence").is_none());

@@ -191,6 +191,21 @@ impl Drill {
             .unwrap();
         reached(&restored, 2).await;
         assert_eq!(read_goals(&restored).await.unwrap(), live);
+        // What was told of them before the restore, and since, is not told again.
+        eventually("everything is published", async || {
+            let waiting = sqlx::query_scalar("SELECT count(*) FROM outbox");
+            let waiting: i64 = waiting.fetch_one(restored.pool()).await.unwrap();
+            (waiting == 0).then_some(())
+        })
+        .await;
+        let again = self.services.take(&self.tap).await;
+        let body = |taken: &Taken| serde_json::from_slice::<Value>(&taken.body).unwrap();
+        let again: Vec<Value> = again.iter().map(body).collect();
+        let is_completion = |message: &&Value| {
+            let kind = message["type"].as_str().unwrap();
+            kind.contains("goal.completed")
+        };
+        assert_eq!(again.iter().find(is_completion), None);
         worker.start_kill().unwrap();
         worker.wait().await.unwrap();
         restored.pool().close().await;

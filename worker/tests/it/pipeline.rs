@@ -12,7 +12,7 @@ use std::{
 use chrono::{TimeDelta, Utc};
 use glyph_worker::{
     broker::{Destination, Properties, PublishOutcome, RetryDelay},
-    pipeline::PipelineSettings,
+    pipeline::{BatchMax, PipelineSettings},
     traces::Traces,
 };
 use glyph_workflow_engine::{
@@ -292,7 +292,7 @@ async fn a_batch_that_the_version_check_refuses_is_counted_and_its_command_tried
 async fn redelivered_commands_travel_in_smaller_batches() {
     let settings = PipelineSettings {
         lanes: 1,
-        batch_max: 64,
+        batch_max: BatchMax::of_commands(64),
         batch_wait: Duration::from_millis(200),
         ..PipelineSettings::default()
     };
@@ -394,7 +394,7 @@ async fn nothing_overtakes_messages_of_an_unknown_commit_that_another_took_over(
     let clock = move || Utc::now() + TimeDelta::seconds(seconds.load(Ordering::SeqCst));
     let settings = PipelineSettings {
         lanes: 1,
-        batch_max: 2,
+        batch_max: BatchMax::of_commands(2),
         batch_wait: Duration::from_secs(5),
         ..PipelineSettings::default()
     };
@@ -504,7 +504,7 @@ async fn a_caller_in_the_process_is_answered_at_once() {
 async fn a_returned_message_holds_its_own_task_only_and_order_is_kept() {
     let settings = PipelineSettings {
         lanes: 1,
-        batch_max: 4,
+        batch_max: BatchMax::of_commands(4),
         ..PipelineSettings::default()
     };
     let world = World::with(settings).await;

@@ -34,7 +34,7 @@ pub(crate) struct Sent {
 }
 
 /// One task, as its commits tell.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Task {
     version: u64,
     started: Duration,
@@ -43,7 +43,7 @@ struct Task {
     messages: BTreeMap<u64, Uuid>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ledger {
     sent: BTreeMap<Vec<u8>, Sent>,
     tasks: BTreeMap<TaskId, Task>,
@@ -51,6 +51,9 @@ pub(crate) struct Ledger {
     /// Messages that somebody must receive, with the task and the version of the event.
     told: BTreeMap<Uuid, Option<(TaskId, u64)>>,
     received: BTreeMap<Uuid, u32>,
+    /// Messages and events that were, and are not since the store was restored.
+    lost: BTreeSet<Uuid>,
+    was_restored: bool,
     /// Ids of all events, in the order of their commits, and when each becomes visible to a reader
     /// that does not wait for earlier ones.
     log: Vec<Uuid>,
@@ -74,6 +77,29 @@ impl Ledger {
         &self.log
     }
 
+    /// The store is what it was when it was dumped, with this ledger. What people have sent and received
+    /// since stays so.
+    pub(crate) fn restore(&mut self, dumped: Self) {
+        let now = std::mem::replace(self, dumped);
+        let was = now.told.into_keys().chain(now.log);
+        let mut lost: BTreeSet<Uuid> = was.collect();
+        for id in self.told.keys().chain(&self.log) {
+            lost.remove(id);
+        }
+        self.lost = now.lost;
+        self.lost.extend(lost);
+        (self.sent, self.received) = (now.sent, now.received);
+        self.was_restored = true;
+    }
+
+    /// Bodies and properties of commands that have no outcome.
+    pub(crate) fn undecided(&self) -> Vec<(Vec<u8>, Properties)> {
+        let is_undecided = |sent: &Sent| sent.id.is_none_or(|id| !self.has_outcome(id));
+        let sent = self.sent.iter().filter(|(_, sent)| is_undecided(sent));
+        sent.map(|(body, sent)| (body.clone(), sent.properties.clone()))
+            .collect()
+    }
+
     /// A batch was committed.
     pub(crate) fn committed(
         &mut self,
@@ -91,6 +117,12 @@ impl Ledger {
                     return Err(format!(
                         "INV-01: version {} of {} follows {}",
                         event.version, event.task_id, task.version
+                    ));
+                }
+                if self.lost.contains(&event.event_id) {
+                    return Err(format!(
+                        "INV-14: version {} of {} has the id of an event from before a restore",
+                        event.version, event.task_id
                     ));
                 }
                 task.version = event.version;
@@ -240,7 +272,13 @@ impl Ledger {
             if !decided && buried == 0 {
                 return Err(format!("a command has no outcome: {}", text()));
             }
-            if found > buried || (!decided && found < buried) {
+            // What jobs had taken at the time of a dump is put back from it, perhaps a second time.
+            let (least, most) = if self.was_restored {
+                (buried.min(1), usize::MAX)
+            } else {
+                (buried, buried)
+            };
+            if found > most || (!decided && found < least) {
                 return Err(format!(
                     "INV-30: a command was dead {buried} times and is in the dead queue {found} \
                      times: {}",
@@ -253,7 +291,8 @@ impl Ledger {
                 return Err(format!("INV-14: message {id} of {of:?} was never received"));
             }
         }
-        let stranger = self.received.keys().find(|id| !self.told.contains_key(id));
+        let is_known = |id: &&Uuid| self.told.contains_key(id) || self.lost.contains(id);
+        let stranger = self.received.keys().find(|id| !is_known(id));
         stranger.map_or(Ok(()), |id| Err(format!("message {id} is of nothing")))
     }
 

@@ -12,7 +12,7 @@ use chrono::TimeDelta;
 use glyph_worker::{
     broker::Properties,
     jobs::{JobKind, JobSettings, JobSpec, Selection},
-    operations::feed::{FeedFilter, feed},
+    operations::feed::{FeedError, FeedFilter, FeedPage, feed},
     wire::CloudEventMessages,
 };
 use glyph_workflow_engine::{
@@ -40,6 +40,15 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const TRIES: usize = 4;
 /// Items of a page of the feed.
 const FEED_PAGE: u32 = 7;
+
+/// What somebody has read of the log.
+#[derive(Default)]
+pub(crate) struct Read {
+    /// The log's id.
+    pub(crate) log: Uuid,
+    /// Ids of its events, from the beginning.
+    pub(crate) events: Vec<Uuid>,
+}
 
 /// The workers that run, by their place.
 #[derive(Default)]
@@ -402,19 +411,31 @@ impl Person {
         .await;
     }
 
-    /// Follows the feed of the log for ever; what it has read is kept in `read`.
-    pub(crate) async fn follow(mut self, read: Arc<Mutex<Vec<Uuid>>>) {
+    /// Follows the feed of the log for ever, from its beginning where it is another one.
+    pub(crate) async fn follow(mut self, read: Arc<Mutex<Read>>) {
         let messages = CloudEventMessages::default();
         let mut after = LogPosition::default();
         loop {
             if let Some(worker) = self.fleet.any(&mut self.random) {
                 let filter = FeedFilter::default();
                 let page = feed(&*worker.store, &messages, &filter, after, FEED_PAGE, |_| {});
-                if let Ok(Ok(page)) = timeout(PATIENCE, page).await {
-                    after = page.next_after.parse().unwrap();
-                    let events = page.items.into_iter().filter_map(|item| item.event);
-                    let events = events.map(|event| event.event_id);
-                    read.lock().unwrap().extend(events);
+                match timeout(PATIENCE, page).await {
+                    Ok(Ok(page)) if page.log == read.lock().unwrap().log => {
+                        after = page.next_after.parse().unwrap();
+                        let events = page.items.into_iter().filter_map(|item| item.event);
+                        let events = events.map(|event| event.event_id);
+                        read.lock().unwrap().events.extend(events);
+                    }
+                    Ok(Ok(FeedPage { log, .. })) => {
+                        after = LogPosition::default();
+                        let events = Vec::new();
+                        *read.lock().unwrap() = Read { log, events };
+                    }
+                    Ok(Err(FeedError::Beyond { .. })) => {
+                        after = LogPosition::default();
+                        read.lock().unwrap().events.clear();
+                    }
+                    Ok(Err(_)) | Err(_) => {}
                 }
             }
             tokio::time::sleep(self.random.millis(200, 2_000)).await;

@@ -39,6 +39,8 @@ pub(crate) struct Faults {
     pub(crate) commands_max: usize,
     /// Jumps of the store's clock, as when another server takes over.
     pub(crate) clock_jumps: u64,
+    /// Restores of the store to what it was a while before.
+    pub(crate) restores: u64,
 }
 
 /// A run as its seed wants it.
@@ -52,6 +54,8 @@ pub(crate) struct Plan {
     pub(crate) projecting: usize,
     pub(crate) lanes: usize,
     pub(crate) batch_max: usize,
+    /// Bytes of commands that a batch may hold.
+    pub(crate) batch_bytes: usize,
     pub(crate) batch_wait: Duration,
     pub(crate) outbox_max: u64,
     pub(crate) prefetch: usize,
@@ -110,6 +114,7 @@ impl Plan {
             calls_fail: often(400, 400),
             commands_max: usize::try_from(often(150, 6)).unwrap(),
             clock_jumps: 0,
+            restores: 0,
         };
         let mut plan = Self {
             seed,
@@ -118,6 +123,7 @@ impl Plan {
             projecting: draw.pick(&[1, 1, 1, 3]),
             lanes: draw.pick(&[1, 1, 2, 3]),
             batch_max: draw.pick(&[1, 3, 16, 256]),
+            batch_bytes: 2 << 20,
             batch_wait: draw.millis(0, 20),
             outbox_max: draw.pick(&[3, 1_000]),
             prefetch: draw.pick(&[1, 4, 64]),
@@ -137,6 +143,12 @@ impl Plan {
         // Drawn last, so that the plans of older seeds are what they were.
         if !calm && draw.strikes(150) {
             plan.faults.clock_jumps = draw.between(1, 2);
+        }
+        if !calm && draw.strikes(150) {
+            plan.faults.restores = 1;
+        }
+        if draw.strikes(300) {
+            plan.batch_bytes = 500;
         }
         plan
     }

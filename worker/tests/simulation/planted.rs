@@ -14,6 +14,8 @@ use glyph_workflow_engine::{
     store::{EventStoreError, OnLocked, PublisherId, TaskWrite},
 };
 
+use super::world::World;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Bug {
     /// A delivery is acknowledged when it arrives.
@@ -41,10 +43,14 @@ pub(crate) enum Bug {
     CopyWithoutProperties,
     /// A slot is claimed without the lock of its task.
     ClaimWithoutHeadLock,
+    /// A store that was restored goes on under the id of its log, and gives ids a second time.
+    RestoreUnderOldLog,
+    /// A batch holds as many bytes as come.
+    BatchWithoutBytes,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::AckBeforeCommit,
         Self::PublishBeforeCommit,
         Self::NoInbox,
@@ -57,6 +63,8 @@ impl Bug {
         Self::LeaseByWorkersClock,
         Self::CopyWithoutProperties,
         Self::ClaimWithoutHeadLock,
+        Self::RestoreUnderOldLog,
+        Self::BatchWithoutBytes,
     ];
 }
 
@@ -77,7 +85,7 @@ pub(crate) fn lease(bug: Option<Bug>, process: usize, lease: Duration) -> Durati
 }
 
 /// Appends the events of a decision to a stream that has moved since.
-pub(crate) fn rebase(write: &mut TaskWrite, version: u64) {
+pub(crate) fn rebase(write: &mut TaskWrite, version: u64, log: LogId) {
     let moved = version - write.expected_version;
     if moved == 0 {
         return;
@@ -86,7 +94,7 @@ pub(crate) fn rebase(write: &mut TaskWrite, version: u64) {
     write.snapshot = None;
     for event in &mut write.events {
         event.version += moved;
-        event.event_id = LogId::default().event_id(event.task_id, event.version);
+        event.event_id = log.event_id(event.task_id, event.version);
     }
     if let Some(row) = &mut write.task {
         row.version += moved;
@@ -94,16 +102,35 @@ pub(crate) fn rebase(write: &mut TaskWrite, version: u64) {
     for message in &mut write.outbox {
         if let Some(version) = &mut message.version {
             *version += moved;
-            message.message_id = LogId::default().event_id(write.task_id, *version);
+            message.message_id = log.event_id(write.task_id, *version);
         }
     }
 }
 
-/// A lane that does not divide its batches.
-pub(crate) struct NoSplit(pub(crate) Arc<WorkflowOrchestrator>);
+/// The orchestrator, as lanes see it. With [`Bug::NoSplit`], what fails in a batch is blamed on all of
+/// it.
+pub(crate) struct Processor {
+    pub(crate) orchestrator: Arc<WorkflowOrchestrator>,
+    pub(crate) world: Arc<World>,
+}
+
+impl Processor {
+    /// A batch is within its bytes, unless it is a single command.
+    fn is_within(&self, batch: &[Arc<CommandEnvelope>]) -> Result<(), String> {
+        let bytes: usize = batch.iter().map(|command| command.content_bytes).sum();
+        let most = self.world.plan.batch_bytes;
+        if batch.len() < 2 || bytes <= most {
+            return Ok(());
+        }
+        let commands = batch.len();
+        Err(format!(
+            "a batch of {commands} commands has {bytes} bytes, and may have {most}"
+        ))
+    }
+}
 
 #[async_trait]
-impl CommandProcessor for NoSplit {
+impl CommandProcessor for Processor {
     async fn process_batch(
         &self,
         batch: Vec<Arc<CommandEnvelope>>,
@@ -111,10 +138,14 @@ impl CommandProcessor for NoSplit {
         on_locked: OnLocked,
     ) -> Result<BatchReport, OrchestrationError> {
         let commands = batch.len();
-        let report = self.0.process_batch_with(batch, publisher, on_locked).await;
-        match report {
+        let verdict = self.is_within(&batch);
+        self.world.state().judge(verdict);
+        let work = self
+            .orchestrator
+            .process_batch_with(batch, publisher, on_locked);
+        match work.await {
             Err(OrchestrationError::EventStoreError(error @ EventStoreError::Hindered { .. }))
-                if commands > 1 =>
+                if commands > 1 && self.world.plan.bug == Some(Bug::NoSplit) =>
             {
                 let dead = Outcome::Dead(Dead::Malformed(error.to_string()));
                 Ok(BatchReport {
@@ -127,10 +158,10 @@ impl CommandProcessor for NoSplit {
     }
 
     async fn store_answers(&self) -> bool {
-        CommandProcessor::store_answers(&*self.0).await
+        CommandProcessor::store_answers(&*self.orchestrator).await
     }
 
     fn messages(&self) -> Arc<dyn MessageBuilder> {
-        self.0.messages()
+        self.orchestrator.messages()
     }
 }

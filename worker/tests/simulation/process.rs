@@ -18,7 +18,7 @@ use glyph_worker::{
     failpoints::Failpoints,
     jobs::JobRunner,
     metrics::Metrics,
-    pipeline::{CommandProcessor, Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
+    pipeline::{BatchMax, Pipeline, PipelineHandle, PipelineParts, PipelineSettings},
     projections::{AgreementProjector, GoalProjector, GoldProjector, LabelsProjector, Rounds},
     timers::{PauseExpirer, TimerRunner},
     traces::Traces,
@@ -36,7 +36,7 @@ use super::{
     broker::{self, SimulatedPublisher, SimulatedSource},
     http::SimulatedHandlers,
     letters::SimulatedLetters,
-    planted::{Bug, NoSplit},
+    planted::{Bug, Processor},
     store::SimulatedStore,
     world::World,
 };
@@ -229,19 +229,26 @@ impl Worker {
                 .with_messages(Arc::new(messages()))
                 .with_facts(Arc::new(facts));
         let orchestrator = Arc::new(orchestrator);
-        let processor: Arc<dyn CommandProcessor> = match plan.bug {
-            Some(Bug::NoSplit) => Arc::new(NoSplit(Arc::clone(&orchestrator))),
-            _ => Arc::clone(&orchestrator) as _,
+        let processor = Processor {
+            orchestrator: Arc::clone(&orchestrator),
+            world: Arc::clone(world),
+        };
+        let bytes = match plan.bug {
+            Some(Bug::BatchWithoutBytes) => usize::MAX,
+            _ => plan.batch_bytes,
         };
         let publisher = SimulatedPublisher::start(&process);
         let pipeline = Pipeline::start(PipelineParts {
-            orchestrator: processor,
+            orchestrator: Arc::new(processor),
             store: Arc::clone(&store),
             source: Some(SimulatedSource::start(&process)),
             publisher: Some(Arc::clone(&publisher) as _),
             settings: PipelineSettings {
                 lanes: plan.lanes,
-                batch_max: plan.batch_max,
+                batch_max: BatchMax {
+                    commands: plan.batch_max,
+                    bytes,
+                },
                 batch_wait: plan.batch_wait,
                 outbox_max: plan.outbox_max,
             },

@@ -3,7 +3,7 @@
 
 use std::{
     cell::RefCell,
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, Once},
     time::Duration,
 };
@@ -21,16 +21,15 @@ use glyph_workflow_engine::{
     ids::{StepId, TaskId},
     state::{Slots, WorkflowSnapshot},
     store::{
-        EventStore, EventStoreError, JobState, JobStore, OpenRequest, Outbox, ProjectionStore,
-        Rebuild, TaskIndex, TaskRow, TimerQueue, WorkflowConfigStore,
+        Deployment, EventStore, EventStoreError, JobItemState, JobState, JobStore, OpenRequest,
+        Outbox, ProjectionStore, Rebuild, TaskIndex, TaskRow, TimerQueue, WorkflowConfigStore,
     },
 };
 use tokio::{task::JoinSet, time::Instant};
-use uuid::Uuid;
 
 use super::{
-    broker::cut,
-    people::{Fleet, Person, tasks},
+    broker::{cut, send},
+    people::{Fleet, Person, Read, tasks},
     plan::Plan,
     planted::Bug,
     process::Worker,
@@ -144,7 +143,7 @@ async fn course(world: Arc<World>) {
         at_work.spawn(Person::new(&world, &fleet, number).work());
     }
     at_work.spawn(Person::new(&world, &fleet, 500).operate(all));
-    let read = Arc::new(Mutex::new(Vec::new()));
+    let read = Arc::new(Mutex::new(Read::default()));
     tokio::spawn(Person::new(&world, &fleet, 501).follow(Arc::clone(&read)));
     spawn_faults(&world, &fleet, &mut at_work);
     tokio::time::sleep(world.plan.load).await;
@@ -206,6 +205,7 @@ fn spawn_faults(world: &Arc<World>, fleet: &Arc<Fleet>, at_work: &mut JoinSet<()
     plan(faults.freezes, Fault::Freeze);
     plan(faults.drains, Fault::Drain);
     plan(faults.clock_jumps, Fault::ClockJump);
+    plan(faults.restores, Fault::Restore);
 }
 
 /// A fault that has a time.
@@ -219,6 +219,7 @@ enum Fault {
     Freeze,
     Drain,
     ClockJump,
+    Restore,
 }
 
 impl Fault {
@@ -296,6 +297,7 @@ impl Fault {
                 let by = TimeDelta::from_std(by).unwrap() + TimeDelta::microseconds(500);
                 world.jump(if forward { by } else { -by });
             }
+            Self::Restore => restore(world, fleet, random).await,
             Self::Drain => {
                 if let Some(worker) = fleet.any(random) {
                     world.state().count("drain");
@@ -312,8 +314,60 @@ impl Fault {
     }
 }
 
+/// Restores the store to an earlier time, as docs/backup.md tells operators to: workers are stopped,
+/// and producers send again what is undecided.
+async fn restore(world: &Arc<World>, fleet: &Fleet, random: &mut Random) {
+    world.note("the store is dumped");
+    let (dump, ledger) = (world.store.dump(), world.state().ledger.clone());
+    tokio::time::sleep(random.millis(0, 4_000)).await;
+    for worker in fleet.all() {
+        worker.process.die("is stopped for a restore");
+    }
+    world.state().count("restore");
+    world.note("the store is restored");
+    world.store.restore(&dump);
+    if world.plan.bug != Some(Bug::RestoreUnderOldLog) {
+        world.store.restored().await.unwrap();
+    }
+    world.state().ledger.restore(ledger);
+    // What is dead is in the dead queue, or a job had taken it before the dump. What a job took later is
+    // lost, but for who sent it.
+    let held = held_by_jobs(world).await;
+    let undecided = {
+        let state = world.state();
+        let dead = state.broker.dead();
+        let mut undecided = state.ledger.undecided();
+        undecided.retain(|(body, _)| {
+            let in_queue = dead
+                .get(body.as_slice())
+                .is_some_and(|(_, found)| *found > 0);
+            !in_queue && !held.contains(body)
+        });
+        undecided
+    };
+    for (body, properties) in undecided {
+        send(world, body, properties, random.millis(0, 2_000));
+    }
+}
+
+/// Bodies of letters that jobs have taken and not done anything with.
+async fn held_by_jobs(world: &World) -> BTreeSet<Vec<u8>> {
+    let mut held = BTreeSet::new();
+    for job in world.store.jobs(100).await.unwrap() {
+        if job.state != JobState::Running {
+            continue;
+        }
+        for state in JobItemState::ALL {
+            let items = world.store.job_items(job.id, state, 0, 1_000);
+            let items = items.await.unwrap().into_iter();
+            held.extend(items.map(|item| item.body));
+        }
+    }
+    held
+}
+
 /// Waits until nothing is on its way any more.
-async fn rest(world: &World, fleet: &Fleet, read: &Mutex<Vec<Uuid>>) -> Result<(), String> {
+async fn rest(world: &World, fleet: &Fleet, read: &Mutex<Read>) -> Result<(), String> {
     let until = Instant::now() + REST_MAX;
     loop {
         let store = &world.store;
@@ -326,7 +380,8 @@ async fn rest(world: &World, fleet: &Fleet, read: &Mutex<Vec<Uuid>>) -> Result<(
             let (broker, log) = (&state.broker, state.ledger.log().len());
             (broker.is_empty(), broker.waiting(), log)
         };
-        let fed = read.lock().unwrap().len();
+        let same_log = store.log_id().await.unwrap().0 == read.lock().unwrap().log;
+        let fed = read.lock().unwrap().events.len();
         // Without goals there is nothing to count.
         let counts = world
             .plan
@@ -347,6 +402,7 @@ async fn rest(world: &World, fleet: &Fleet, read: &Mutex<Vec<Uuid>>) -> Result<(
             && pending == 0
             && due == 0
             && behind.is_empty()
+            && same_log
             && fed >= log
         {
             return Ok(());
@@ -362,12 +418,13 @@ async fn rest(world: &World, fleet: &Fleet, read: &Mutex<Vec<Uuid>>) -> Result<(
 }
 
 /// The laws of a world at rest.
-async fn check(world: &World, read: &Mutex<Vec<Uuid>>) -> Result<(), String> {
+async fn check(world: &World, read: &Mutex<Read>) -> Result<(), String> {
     {
         let state = world.state();
         state.ledger.is_complete(&state.broker.dead())?;
-        let (read, log) = (read.lock().unwrap(), state.ledger.log());
-        if *read != log {
+        let read = &read.lock().unwrap().events;
+        let log = state.ledger.log();
+        if read != log {
             let differs = read
                 .iter()
                 .zip(log)

@@ -521,7 +521,7 @@ impl SimulatedTx {
                         .tasks
                         .get(&write.task_id)
                         .map_or(0, |task| task.version);
-                    planted::rebase(write, version);
+                    planted::rebase(write, version, open.log);
                 }
                 open.tx
             }

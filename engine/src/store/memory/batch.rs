@@ -18,7 +18,7 @@ use super::{
     data::{Data, MemoryStore, later, lock, refuse_nul},
     locks::{Held, Lock},
 };
-use crate::ids::{CommandId, LogId, TaskId};
+use crate::ids::{CommandId, TaskId};
 
 /// The locks of a batch: the claimant's, those of the heads that exist, and those of the workflows
 /// whose started tasks are counted.
@@ -155,13 +155,14 @@ pub(super) async fn open(
         (workflow, u32::try_from(count).unwrap_or(most))
     });
     let started = started.collect();
+    let log = data.log_ids.present;
     data.opened += 1;
     let number = data.opened;
     data.open.insert(number, now);
     drop(data);
     Ok(OpenBatch {
         now,
-        log: LogId::default(),
+        log,
         tasks,
         passed_over: std::mem::take(&mut locks.passed_over),
         claimed_by_claimant,

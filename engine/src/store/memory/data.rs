@@ -25,7 +25,7 @@ use super::{
 use crate::{
     config::WorkflowConfig,
     events::StoredEvent,
-    ids::{CommandId, StepId, TaskId, UserId, WorkflowId},
+    ids::{CommandId, LogIds, StepId, TaskId, UserId, WorkflowId},
     state::{ClaimedSlot, OpenSlot, WorkflowSnapshot},
 };
 
@@ -66,6 +66,21 @@ impl MemoryStore {
         }
     }
 
+    /// A copy of all that is stored.
+    pub fn dump(&self) -> MemoryDump {
+        MemoryDump(self.data().clone())
+    }
+
+    /// Puts the content back to what it was at the dump. Nobody may be at work; batches that somebody has
+    /// left open may end later.
+    /// [`Deployment::restored`](super::super::Deployment::restored) makes it fit to go on.
+    pub fn restore(&self, dump: &MemoryDump) {
+        let mut data = self.data();
+        let (open, opened) = (std::mem::take(&mut data.open), data.opened);
+        *data = dump.0.clone();
+        (data.open, data.opened) = (open, opened);
+    }
+
     pub(super) fn now(&self) -> DateTime<Utc> {
         (self.clock)().trunc_subsecs(6)
     }
@@ -96,8 +111,18 @@ pub(super) fn lock(data: &Mutex<Data>) -> MutexGuard<'_, Data> {
     data.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-#[derive(Default)]
+/// What a [`MemoryStore`] held at a time.
+pub struct MemoryDump(Data);
+
+impl fmt::Debug for MemoryDump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryDump").finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, Default)]
 pub(super) struct Data {
+    pub(super) log_ids: LogIds,
     pub(super) streams: BTreeMap<TaskId, Vec<StoredEvent>>,
     /// All events in order of commit, with the workflow of each: entry `n` is element `n - 1`. Those
     /// that are in an archive alone are none.
@@ -137,6 +162,7 @@ pub(super) struct Data {
 }
 
 /// A job, its items by ordinal, and who has it until when.
+#[derive(Clone)]
 pub(super) struct HeldJob {
     pub(super) row: JobRow,
     pub(super) items: BTreeMap<i64, JobItem>,
@@ -144,6 +170,7 @@ pub(super) struct HeldJob {
 }
 
 /// A row of the outbox.
+#[derive(Clone)]
 pub(super) struct WaitingRow {
     pub(super) row: OutboxRow,
     pub(super) lease: Option<(PublisherId, DateTime<Utc>)>,

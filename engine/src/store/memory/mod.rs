@@ -20,4 +20,4 @@ mod tasks;
 mod timers;
 mod workflows;
 
-pub use data::{Clock, MemoryStore};
+pub use data::{Clock, MemoryDump, MemoryStore};

@@ -17,7 +17,6 @@ use super::{
     locks::{Held, Lock},
     log::entries,
 };
-use crate::ids::LogId;
 
 #[async_trait]
 impl ProjectionStore for MemoryStore {
@@ -46,10 +45,11 @@ impl ProjectionStore for MemoryStore {
             let oldest = data.open.values().min().copied();
             oldest.map_or(now, |oldest| now.min(oldest)) - TimeDelta::microseconds(1)
         };
+        let log = data.log_ids.clone();
         drop(data);
         Ok(Some(OpenProjection {
             now,
-            log: LogId::default(),
+            log,
             settled,
             is_full,
             entries: entries.into_iter().map(Arc::new).collect(),

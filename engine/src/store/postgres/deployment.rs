@@ -58,7 +58,11 @@ const SIZES: &str = "
     WHERE n.nspname = current_schema() AND c.relkind = 'r'
     ORDER BY pg_total_relation_size(c.oid) DESC, c.relname";
 
-const RENEW: &str = "UPDATE deployment SET log_id = gen_random_uuid() RETURNING log_id";
+const RENEW: &str = "
+    UPDATE deployment
+    SET former_logs = former_logs || jsonb_build_object('log_id', log_id, 'until', clock_timestamp()),
+        log_id = gen_random_uuid()
+    RETURNING log_id";
 
 const SEQUENCES: [&str; 4] = [
     "SELECT setval(pg_get_serial_sequence('log_batches', 'batch'), greatest(
@@ -86,9 +90,9 @@ const FREE_MESSAGES: &str = "
 
 const FREE_TIMERS: &str = "UPDATE timers SET leased_until = NULL WHERE leased_until IS NOT NULL";
 
+/// They are not ended here: a worker has to put back what they hold.
 const STOP_JOBS: &str = "
-    UPDATE jobs SET state = 'stopped', runner = NULL, leased_until = NULL,
-        reason = 'the database was restored', changed_at = clock_timestamp()
+    UPDATE jobs SET stop_by = coalesce(stop_by, 'glyph restore'), runner = NULL, leased_until = NULL
     WHERE state = 'running'";
 
 /// A restored table has no statistics.

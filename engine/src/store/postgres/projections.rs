@@ -23,7 +23,7 @@ use super::{
     recent_log::RecentLog,
     rows::to_json,
 };
-use crate::ids::LogId;
+use crate::ids::LogIds;
 
 const TRY_LOCK: &str = "
     SELECT pg_try_advisory_xact_lock(
@@ -35,7 +35,7 @@ const LOCK: &str = "
 
 /// The clock, the log and the checkpoint.
 const BEGINNING: &str = "
-    SELECT clock_timestamp() AS now, d.log_id, p.entry, p.position
+    SELECT clock_timestamp() AS now, d.log_id, d.former_logs::text, p.entry, p.position
     FROM deployment d
     LEFT JOIN LATERAL (SELECT entry, position FROM projections WHERE name = $1) p ON true";
 
@@ -156,7 +156,7 @@ struct PgProjection {
 /// The result of [`BEGINNING`].
 struct Beginning {
     now: DateTime<Utc>,
-    log: LogId,
+    log: LogIds,
     checkpoint: Option<LogPosition>,
 }
 
@@ -174,10 +174,10 @@ async fn open(
     // by then. If nobody has one after this reading of the clock, everything decided before it has
     // ended, and the statements below see it.
     let beginning: Beginning = fetch_one(&mut tx, sqlx::query(BEGINNING).bind(&name), |row| {
-        let checkpoint: (Option<i64>, Option<i64>) = (nth(row, 2)?, nth(row, 3)?);
+        let checkpoint: (Option<i64>, Option<i64>) = (nth(row, 3)?, nth(row, 4)?);
         Ok(Beginning {
             now: nth(row, 0)?,
-            log: LogId(nth(row, 1)?),
+            log: rows::log_ids(nth(row, 1)?, nth(row, 2)?)?,
             checkpoint: match checkpoint {
                 (Some(entry), Some(position)) => Some(LogPosition { entry, position }),
                 _ => None,

@@ -5,15 +5,18 @@ use sqlx::{AssertSqlSafe, SqliteConnection};
 use uuid::{Builder, Uuid, fmt::Hyphenated};
 
 use super::{
-    super::{Deployment, EventStoreError, RestoreReport, TableSize, UnsuitableServer},
+    super::{
+        Deployment, EventStoreError, RestoreReport, TableSize, UnsuitableServer, rows::log_ids,
+    },
     SqliteEventStore,
     connection::{commit, detached},
     query::{execute, fetch, nth, scalar},
 };
-use crate::ids::LogId;
+use crate::ids::{LogId, LogIds};
 
 const DEPLOYMENT: &str = "SELECT id FROM deployment";
 const LOG: &str = "SELECT log_id FROM deployment";
+const LOGS: &str = "SELECT log_id, former_logs FROM deployment";
 
 const FAULT: &str = "
     SELECT 'the projection `' || name || '` has read to event ' || position
@@ -30,7 +33,10 @@ const FAULT: &str = "
 const TABLES: &str = "
     SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name";
 
-const RENEW: &str = "UPDATE deployment SET log_id = ?1";
+const RENEW: &str = "
+    UPDATE deployment
+    SET former_logs = json_insert(former_logs, '$[#]', json_object('log_id', log_id, 'until', ?2)),
+        log_id = ?1";
 
 const RESET: &str = "
     DELETE FROM projections
@@ -49,9 +55,9 @@ const FREE_MESSAGES: &str =
 
 const FREE_TIMERS: &str = "UPDATE timers SET leased_until = NULL WHERE leased_until IS NOT NULL";
 
+/// They are not ended here: a worker has to put back what they hold.
 const STOP_JOBS: &str = "
-    UPDATE jobs SET state = 'stopped', runner = NULL, leased_until = NULL,
-        reason = 'the database was restored'
+    UPDATE jobs SET stop_by = coalesce(stop_by, 'glyph restore'), runner = NULL, leased_until = NULL
     WHERE state = 'running'";
 
 #[async_trait]
@@ -100,6 +106,7 @@ impl Deployment for SqliteEventStore {
             let drawn = drawn.try_into().unwrap_or_default();
             let log_id = Builder::from_random_bytes(drawn).into_uuid();
             let query = sqlx::query(RENEW).bind(log_id.hyphenated());
+            let query = query.bind(store.now().to_rfc3339());
             execute(&mut tx, query).await?;
             let mut report = RestoreReport {
                 log_id,
@@ -128,6 +135,16 @@ async fn changed(
     Ok(u64::try_from(count).unwrap_or_default())
 }
 
+/// The ids of the log, within a transaction.
+pub(super) async fn logs(connection: &mut SqliteConnection) -> Result<LogIds, EventStoreError> {
+    let mut found = fetch(connection, sqlx::query(LOGS), |row| {
+        let (present, former) = (nth::<Hyphenated>(row, 0)?, nth::<String>(row, 1)?);
+        log_ids(present.into_uuid(), &former)
+    })
+    .await?;
+    found.pop().ok_or_else(no_row)
+}
+
 /// The id of the log, within a transaction.
 pub(super) async fn log(connection: &mut SqliteConnection) -> Result<LogId, EventStoreError> {
     let found = fetch(connection, sqlx::query(LOG), |row| {
@@ -138,8 +155,9 @@ pub(super) async fn log(connection: &mut SqliteConnection) -> Result<LogId, Even
 
 /// An id of the one row.
 fn only(mut found: Vec<Hyphenated>) -> Result<Uuid, EventStoreError> {
-    let id = found.pop().ok_or_else(|| {
-        EventStoreError::Other("the table deployment is empty: insert a row".into())
-    })?;
-    Ok(id.into_uuid())
+    Ok(found.pop().ok_or_else(no_row)?.into_uuid())
+}
+
+fn no_row() -> EventStoreError {
+    EventStoreError::Other("the table deployment is empty: insert a row".into())
 }

@@ -68,7 +68,7 @@ async fn open(
 ) -> Result<OpenProjection, EventStoreError> {
     let mut tx = store.begin().await?;
     let now = store.now();
-    let log = deployment::log(&mut tx).await?;
+    let log = deployment::logs(&mut tx).await?;
     let query = sqlx::query(CHECKPOINT).bind(&name);
     let checkpoint = fetch_optional(&mut *tx, query, |row| {
         Columns::of("projections", row).log_position()

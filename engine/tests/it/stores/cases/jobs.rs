@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
-use glyph_workflow_engine::store::{
-    ENDED_JOBS_MAX, JobItemOutcome, JobItemState, JobState, JobWrite, NewJob, NewJobItem, Store,
+use chrono::DateTime;
+use glyph_workflow_engine::{
+    ids::LogId,
+    store::{
+        ENDED_JOBS_MAX, JobItemOutcome, JobItemState, JobState, JobWrite, NewJob, NewJobItem, Store,
+    },
 };
 use serde_json::json;
 use uuid::Uuid;
@@ -200,4 +204,40 @@ pub(in crate::stores) async fn an_ended_job_is_nobodys_and_old_ones_are_forgotte
     let jobs = store.jobs(1_000).await.unwrap();
     assert_eq!(jobs.len(), ENDED_JOBS_MAX as usize + 1);
     assert_eq!(jobs[0].id, id(&format!("job {}", ENDED_JOBS_MAX + 1)));
+}
+
+pub(in crate::stores) async fn a_restore_begins_another_log_and_tells_jobs_to_stop(
+    a: &impl Adapter,
+) {
+    let store = a.store();
+    let (job, runner) = (create(&*store, "job").await, id("runner"));
+    store.claim_job(runner, LEASE).await.unwrap().unwrap();
+    let taken = JobWrite {
+        lease: LEASE,
+        phase: Some("replaying"),
+        add: Some((JobItemState::Pending, items(&["a"]))),
+        ..JobWrite::default()
+    };
+    assert!(store.write_job(job, runner, taken).await.unwrap());
+    let before = store.log_id().await.unwrap();
+
+    let report = store.restored().await.unwrap();
+    let log = store.log_id().await.unwrap();
+    assert_ne!(log, before);
+    assert_eq!((report.log_id, report.jobs_stopped), (log.0, 1));
+    let again = LogId(store.restored().await.unwrap().log_id);
+    let projection = store.open_projection("p", 1).await.unwrap().unwrap();
+    let logs = projection.log.clone();
+    drop(projection);
+    let until: Vec<_> = logs.former.iter().map(|former| former.until).collect();
+    assert!(until[0] < until[1], "{until:?}");
+    let at = [DateTime::UNIX_EPOCH, until[0], until[1]];
+    assert_eq!(at.map(|at| logs.at(at)), [before, log, again]);
+    // What it holds is in no queue: somebody has to put it back.
+    let goes_on = store.claim_job(id("other"), LEASE).await.unwrap().unwrap();
+    assert_eq!(goes_on.stop_by.as_deref(), Some("glyph restore"));
+    assert_eq!(
+        (&*goes_on.phase, goes_on.count(JobItemState::Pending)),
+        ("replaying", 1)
+    );
 }

@@ -91,6 +91,7 @@ macro_rules! for_each_case {
             concurrent_saves_get_distinct_numbers;
             a_job_is_done_by_one_runner_at_a_time_and_counted_once;
             an_ended_job_is_nobodys_and_old_ones_are_forgotten;
+            a_restore_begins_another_log_and_tells_jobs_to_stop;
             goal_actions_are_done_once;
             goals_are_the_same_live_and_made_anew;
             a_projection_counts_each_event_once;
