@@ -183,9 +183,9 @@ class Deployment:
             file.flush()
             return self.glyph("workflow", "create", file.name)
 
-    def start_worker(self, *flags, health_port=None, **settings):
-        """A worker that is ready. With `--no-http` its health is asked at `health_port`."""
-        worker = Worker(self, f"{self.name}-{len(self.workers) + 1}", settings, flags, health_port)
+    def start_worker(self, *flags, health_port=None, host=None, **settings):
+        """A worker that is ready. With `--no-http` its health is asked at `health_port`. It runs on `host`, if that is another one."""
+        worker = Worker(self, f"{self.name}-{len(self.workers) + 1}", settings, flags, health_port, host)
         self.workers.append(worker)
         worker.start()
         worker.wait_until_ready()
@@ -210,7 +210,8 @@ def execute(url, statement, arguments=()):
 class Worker:
     """One `glyph worker` process with its HTTP port; started again, it keeps both name and port."""
 
-    def __init__(self, deployment, name, settings, flags=(), health_port=None):
+    def __init__(self, deployment, name, settings, flags=(), health_port=None, host=None):
+        self.host = host
         self.port = free_port()
         self.health_port = health_port or self.port
         self.flags = flags
@@ -222,8 +223,12 @@ class Worker:
     def start(self):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [self.program, "worker", *self.flags], env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                self.command(), env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
+
+    def command(self):
+        command = [self.program, "worker", *self.flags]
+        return self.host.within(command) if self.host else command
 
     def lives(self):
         return self.process is not None and self.process.poll() is None
@@ -240,7 +245,8 @@ class Worker:
 
     def get(self, path, port=None, headers=None):
         """Status and text of an HTTP answer; status 0 where nobody answers."""
-        request = urllib.request.Request(f"http://127.0.0.1:{port or self.port}{path}", headers=headers or {})
+        address = self.host.address if self.host else "127.0.0.1"
+        request = urllib.request.Request(f"http://{address}:{port or self.port}{path}", headers=headers or {})
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
                 return answer.status, answer.read().decode()

@@ -6,6 +6,7 @@ import contextlib
 import threading
 
 CHUNK = 65_536
+CONNECT_SECONDS_MAX = 2
 DELAY_SECONDS = 0.15
 SLOW_BYTES_PER_SECOND = 64_000
 
@@ -34,11 +35,13 @@ class Loop:
 
 
 class Proxy:
-    """Forwards connections to the first of `targets()`, ports on this machine, that accepts one. `hits` counts what each mode did."""
+    """Forwards connections to the first of `targets()` that accepts one: ports on this machine, or hosts and ports. `hits` counts what
+    each mode did."""
 
-    def __init__(self, name, targets):
+    def __init__(self, name, targets, address="127.0.0.1"):
         self.name = name
         self.targets = targets
+        self.address = address
         self.mode = PASS
         self.hits = collections.Counter()
         self.connections = set()
@@ -51,7 +54,7 @@ class Proxy:
 
     async def listen(self):
         self.changed = asyncio.Condition()
-        return await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        return await asyncio.start_server(self.serve, self.address, 0)
 
     def set(self, mode):
         self.run(self.change(mode))
@@ -112,9 +115,10 @@ class Proxy:
             self.connections.discard(connection)
 
     async def connect(self):
-        for port in self.targets():
-            with contextlib.suppress(OSError):
-                return await asyncio.open_connection("127.0.0.1", port)
+        for target in self.targets():
+            host, port = target if isinstance(target, tuple) else ("127.0.0.1", target)
+            with contextlib.suppress(OSError, asyncio.TimeoutError):
+                return await asyncio.wait_for(asyncio.open_connection(host, port), CONNECT_SECONDS_MAX)
         return None
 
     async def carry(self, reader, connection, outward):

@@ -23,13 +23,26 @@ STOP_SECONDS_MAX = 30
 RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 
 
+class Here:
+    """This machine, as the host of a server."""
+
+    name = "localhost"
+    address = "127.0.0.1"
+
+    @staticmethod
+    def within(command, _user=None):
+        """The command that runs `command` there. A server runs as `user` already."""
+        return command
+
+
 class Server:
     """A process with all its children."""
 
-    def __init__(self, name, user, folder, command, environment):
+    def __init__(self, name, user, folder, command, environment, host=Here):
         self.name = name
-        self.user = user
-        self.command = command
+        self.host = host
+        self.user = user if host is Here else "root"  # who may enter another host
+        self.command = host.within(command, user)
         self.environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", **environment}
         self.log = folder / f"{name}.log"
         self.process = None
@@ -211,66 +224,72 @@ class RabbitMq:
     """Three nodes. A minority that is cut off stops, as docs/operations.md advises."""
 
     CONFIGURATION = """
-        loopback_users.guest = true
+        loopback_users.guest = false
         max_message_size = 16777216
         disk_free_limit.absolute = 50MB
         cluster_partition_handling = pause_minority
+        net_ticktime = 12
         cluster_formation.peer_discovery_backend = classic_config
         cluster_formation.discovery_retry_limit = 4
     """
     COUNT = 3
 
-    def __init__(self, folder):
+    def __init__(self, folder, hosts=(Here,) * COUNT):
         base = folder / "rabbitmq"
         base.mkdir()
         self.cookie = secrets.token_hex(8)
         write(base / ".erlang.cookie", self.cookie, 0o400)
         write(base / "enabled_plugins", "[].\n", 0o644)
-        names = [f"n{number}@localhost" for number in range(1, self.COUNT + 1)]
+        names = [f"n{number}@{host.name}" for number, host in enumerate(hosts, 1)]
         members = [f"cluster_formation.classic_config.nodes.{n} = {name}" for n, name in enumerate(names, 1)]
         lines = [line.strip() for line in self.CONFIGURATION.splitlines()] + members
         write(base / "rabbitmq.conf", "\n".join(lines) + "\n", 0o644)
         give(base, "rabbitmq")
         self.environment = {
-            "HOME": str(base), "LANG": "C.UTF-8", "ERL_EPMD_PORT": str(free_port()), "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1", "RABBITMQ_MNESIA_BASE": str(base), "RABBITMQ_LOG_BASE": str(base),
+            "HOME": str(base), "LANG": "C.UTF-8", "ERL_EPMD_PORT": str(free_port()),
+            "RABBITMQ_MNESIA_BASE": str(base), "RABBITMQ_LOG_BASE": str(base),
             "RABBITMQ_CONFIG_FILE": str(base / "rabbitmq.conf"), "RABBITMQ_ENABLED_PLUGINS_FILE": str(base / "enabled_plugins"),
             "RABBITMQ_CONF_ENV_FILE": "/dev/null",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none",
         }
         # Erlang's port mapper outlives the nodes, so it is a process of its own, which ends with them.
-        mapper = ["epmd", "-port", self.environment["ERL_EPMD_PORT"], "-address", "127.0.0.1"]
-        self.mapper = Server("epmd", "rabbitmq", folder, mapper, self.environment)
-        self.nodes = [self.node(folder, base, name) for name in names]
+        self.mappers = [self.mapper(folder, host) for host in dict.fromkeys(hosts)]
+        self.nodes = [self.node(folder, base, name, host) for name, host in zip(names, hosts)]
         self.turn = 0
         self.address = Proxy("rabbitmq", self.ports)
         self.url = f"amqp://guest:guest@127.0.0.1:{self.address.port}/%2f"
 
-    def node(self, folder, base, name):
+    def mapper(self, folder, host):
+        command = ["epmd", "-port", self.environment["ERL_EPMD_PORT"], "-address", host.address]
+        return Server(f"epmd-{host.name}", "rabbitmq", folder, command, self.environment, host)
+
+    def node(self, folder, base, name, host):
         port = free_port()
+        interface = host.address.replace(".", ",")
         own = {
             "RABBITMQ_NODENAME": name, "RABBITMQ_NODE_PORT": str(port), "RABBITMQ_DIST_PORT": str(free_port()),
-            "RABBITMQ_PID_FILE": str(base / f"{name}.pid"),
+            "RABBITMQ_PID_FILE": str(base / f"{name}.pid"), "RABBITMQ_NODE_IP_ADDRESS": host.address, "ERL_EPMD_ADDRESS": host.address,
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"-kernel inet_dist_use_interface {{{interface}}} +sbwt none",
         }
-        node = Server(name, "rabbitmq", folder, [RABBITMQ], self.environment | own)
+        node = Server(name, "rabbitmq", folder, [RABBITMQ], self.environment | own, host)
         node.port = port
         return node
 
     def ports(self):
-        """Those of all nodes, each time from another one on, as a load balancer in front of the cluster has them."""
+        """Hosts and ports of all nodes, each time from another one on, as a load balancer in front of the cluster has them."""
         self.turn += 1
         first = self.turn % self.COUNT
-        return [node.port for node in self.nodes[first:] + self.nodes[:first]]
+        return [(node.host.address, node.port) for node in self.nodes[first:] + self.nodes[:first]]
 
     def launch(self):
-        self.mapper.start()
+        for mapper in self.mappers:
+            mapper.start()
         for node in self.nodes:
             node.start()
 
     def await_whole(self):
         """Waits until every node serves, and sees all others."""
         for node in self.nodes:
-            wait_until(f"{node.name} serves", lambda: serves(node.port) or not node.lives(), START_SECONDS_MAX)
+            wait_until(f"{node.name} serves", lambda: serves(node) or not node.lives(), START_SECONDS_MAX)
             if not node.lives():
                 raise RuntimeError(f"{node.name} ended: {node.log.read_text()[-2000:]}")
             wait_until(f"{node.name} sees all", lambda: self.sees(node) == self.COUNT, START_SECONDS_MAX)
@@ -282,7 +301,7 @@ class RabbitMq:
 
     def evaluate(self, node, expression):
         """What an expression gives on a node, as text; empty where the node does not answer."""
-        caller = ["erl_call", "-sname", node.name, "-c", self.cookie, "-e"]
+        caller = node.host.within(["erl_call", "-sname", node.name, "-c", self.cookie, "-e"], "rabbitmq")
         done = subprocess.run(caller, input=f"{expression}\n", capture_output=True, text=True, env=self.environment, timeout=30)
         matched = re.fullmatch(r"\{ok, (.*)\}", done.stdout.strip(), re.DOTALL)
         return matched[1] if matched else ""
@@ -322,7 +341,8 @@ class RabbitMq:
     def stop(self):
         for node in self.nodes:
             node.kill()
-        self.mapper.kill()
+        for mapper in self.mappers:
+            mapper.kill()
         self.address.close()
 
 
@@ -332,9 +352,9 @@ def write(path, text, mode):
     give(path, "rabbitmq")
 
 
-def serves(port):
+def serves(node):
     try:
-        connect(pika.ConnectionParameters("127.0.0.1", port, socket_timeout=2, blocked_connection_timeout=2)).close()
+        connect(pika.ConnectionParameters(node.host.address, node.port, socket_timeout=2, blocked_connection_timeout=2)).close()
     except (pika.exceptions.AMQPError, OSError):
         return False
     return True
