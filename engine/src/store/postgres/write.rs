@@ -17,7 +17,7 @@ use super::{
     commands::without_output,
     heads::{Heads, all_inserted, not_moved},
     outbox::SharedText,
-    query::{execute, fetch_one, nth},
+    query::{execute, fetch_one, nth, roomy},
     recent_log::Batch,
     rows::{column, event_data, signed, snapshot_text, to_json, try_column},
     slots::SlotRows,
@@ -163,6 +163,9 @@ pub(super) struct Written {
     pub(super) events: Vec<WithSize<LogEntry>>,
 }
 
+/// About what a row takes in the arguments besides its texts.
+const ROW_BYTES: usize = 256;
+
 /// Writes everything of a batch, except COMMIT.
 ///
 /// Versions are checked against the locked heads before anything is sent; the comparison in the
@@ -233,7 +236,27 @@ pub(super) async fn write(
     }
     started.insert(conn, &unused).await?;
 
-    let query = sqlx::query(WRITE)
+    let texts = events.data.iter().map(String::len).sum::<usize>()
+        + commands
+            .results
+            .iter()
+            .flatten()
+            .map(String::len)
+            .sum::<usize>()
+        + commands
+            .payloads
+            .iter()
+            .flatten()
+            .map(String::len)
+            .sum::<usize>()
+        + messages
+            .said
+            .bodies
+            .iter()
+            .map(|body| body.0.len())
+            .sum::<usize>();
+    let rows = tasks.task_ids.len() + events.data.len() + commands.ids.len() + messages.ids.len();
+    let query = sqlx::query_with(WRITE, roomy(texts + rows * ROW_BYTES))
         .bind(tasks.task_ids)
         .bind(tasks.expected)
         .bind(tasks.versions)
