@@ -236,26 +236,8 @@ pub(super) async fn write(
     }
     started.insert(conn, &unused).await?;
 
-    let texts = events.data.iter().map(String::len).sum::<usize>()
-        + commands
-            .results
-            .iter()
-            .flatten()
-            .map(String::len)
-            .sum::<usize>()
-        + commands
-            .payloads
-            .iter()
-            .flatten()
-            .map(String::len)
-            .sum::<usize>()
-        + messages
-            .said
-            .bodies
-            .iter()
-            .map(|body| body.0.len())
-            .sum::<usize>();
     let rows = tasks.task_ids.len() + events.data.len() + commands.ids.len() + messages.ids.len();
+    let texts = events.texts() + commands.texts() + messages.said.texts();
     let query = sqlx::query_with(WRITE, roomy(texts + rows * ROW_BYTES))
         .bind(tasks.task_ids)
         .bind(tasks.expected)
@@ -435,6 +417,11 @@ struct Events {
 }
 
 impl Events {
+    /// Bytes of what is long.
+    fn texts(&self) -> usize {
+        self.data.iter().map(String::len).sum()
+    }
+
     fn push(&mut self, event: &StoredEvent) -> Result<(), EventStoreError> {
         self.stream_ids.push(event.task_id.0);
         self.versions.push(signed(event.version)?);
@@ -469,6 +456,12 @@ struct Commands {
 }
 
 impl Commands {
+    /// Bytes of what is long.
+    fn texts(&self) -> usize {
+        let texts = self.results.iter().chain(&self.payloads);
+        texts.flatten().map(String::len).sum()
+    }
+
     fn push(&mut self, command: &CommandRecord) -> Result<(), EventStoreError> {
         let outcome = command.outcome.columns();
         self.ids.push(command.command_id.0);
@@ -514,6 +507,11 @@ struct Said {
 }
 
 impl Said {
+    /// Bytes of what is long.
+    fn texts(&self) -> usize {
+        self.bodies.iter().map(|body| body.0.len()).sum()
+    }
+
     fn push(&mut self, message: &NewMessage) {
         self.ids.push(message.message_id);
         self.tasks.push(message.task_id.map(|task| task.0));
