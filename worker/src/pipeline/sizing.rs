@@ -146,10 +146,16 @@ mod tests {
         assert_eq!(len(&[MAX.bytes / 4; 10]), 4);
         assert_eq!(len(&[MAX.bytes + 1, 1]), 1);
         assert_eq!(len(&[1, MAX.bytes]), 1);
+        let alone = |commands| {
+            let waiting = [1, 1].into();
+            batch_len(&waiting, BatchMax { commands, ..MAX }, |_| 0, |_| 1)
+        };
+        assert_eq!([0, 1].map(alone), [1, 1]);
     }
 
     #[test]
     fn batches_shrink_when_they_fail_and_grow_while_they_are_quick() {
+        assert_eq!([0, 1].map(|max| BatchLimit::new(max).commands()), [1, 1]);
         let mut limit = BatchLimit::new(256);
         limit.failed(200);
         assert_eq!(limit.commands(), 100);

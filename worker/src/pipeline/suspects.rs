@@ -117,3 +117,31 @@ impl Suspects {
 fn unlisted(error: &EventStoreError) {
     tracing::debug!(%error, "the list of suspects cannot be used");
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use glyph_workflow_engine::store::MemoryStore;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_nobody_took_back_is_forgotten_after_a_day() {
+        let now = Arc::new(Mutex::new(DateTime::UNIX_EPOCH));
+        let clock = Arc::clone(&now);
+        let store = MemoryStore::with_clock(Arc::new(move || *clock.lock().unwrap()));
+        let suspects = Suspects::new(Arc::new(store));
+        let [one, other, third] = [1, 2, 3].map(|id| CommandId(Uuid::from_u128(id)));
+        suspects.at_work(&[one]).await;
+        suspects.at_work(&[one, other]).await;
+        suspects.done(&[other, third]).await;
+        assert_eq!(suspects.known().await, HashMap::from([(one, 2)]));
+
+        for (hours, kept) in [(24, true), (1, false)] {
+            *now.lock().unwrap() += TimeDelta::hours(hours);
+            suspects.at_work(&[third]).await;
+            assert_eq!(suspects.known().await.contains_key(&one), kept, "{hours}");
+        }
+    }
+}

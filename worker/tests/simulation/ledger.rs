@@ -227,6 +227,7 @@ impl Ledger {
             && copy.reply_to == before.reply_to
             && copy.routing_key == before.routing_key
             && copy.message_id == before.message_id
+            && copy.message_type == before.message_type
             && before
                 .headers
                 .iter()
