@@ -246,16 +246,19 @@ def tabbed_through(page):
     for _ in range(DRAWN_ANEW_MAX):
         page.evaluate("document.activeElement.blur()")
         count = page.evaluate(USABLE)
-        reached, unseen = set(), set()
-        for _ in range(count + 3):
+        missing, unseen = {str(number) for number in range(count)}, set()
+        # Tab goes on from where one was before, leaves the page at its end, and comes back at its beginning.
+        for _ in range(2 * count):
             page.keyboard.press("Tab")
             which, is_seen = page.evaluate(FOCUSED)
-            reached.add(which)
+            missing.discard(which)
             if which is not None and not is_seen:
                 unseen.add(which)
+            if not missing:
+                break
         if page.locator("[data-usable]").count() >= count:
             break
-    return {str(number) for number in range(count)} - reached, unseen
+    return missing, unseen
 
 
 def by_keyboard(checks, page, client, task):
