@@ -159,38 +159,34 @@ impl<'g> Labels<'g> {
             left: 0.0,
             right: 0.0,
         };
+        let mut taken: Vec<Area> = drawing.taken(graph).collect();
         for (at, edge) in graph.edges.iter().enumerate() {
             if edge.label.is_empty() {
                 continue;
             }
             let size = half_size(&edge.label);
-            let placed = labels.placed.iter();
-            let placed = placed.map(|(centre, text)| (*centre, half_size(text)));
-            let taken: Vec<Area> = drawing.taken(graph).chain(placed).collect();
-            let is_free = |centre: Point| !taken.iter().any(|area| overlap((centre, size), *area));
-            let covered = |centre: Point| {
+            let cost = |far: f64, centre: Point| {
+                let area = (centre, size);
+                if taken.iter().any(|other| overlap(area, *other)) {
+                    return f64::INFINITY;
+                }
                 let others = curves.iter().enumerate().filter(|(other, _)| *other != at);
-                let covers = |curve: &&[Point]| {
-                    curve
-                        .iter()
-                        .any(|p| overlap((centre, size), (*p, (1.0, 1.0))))
+                let is_covered = |curve: &[Point]| {
+                    let mut points = curve.iter();
+                    points.any(|point| overlap(area, (*point, (1.0, 1.0))))
                 };
-                others
-                    .filter(|(_, curve)| covers(&curve.as_slice()))
-                    .count()
+                let covered = others.filter(|(_, curve)| is_covered(curve));
+                far + covered.map(|_| COVERS_EDGE).sum::<f64>()
             };
-            let candidates = drawing.courses[at].places(&curves[at], size.0);
-            let free = candidates.iter().filter(|(_, centre)| is_free(*centre));
-            let ranked = free.map(|(far, centre)| {
-                #[expect(clippy::cast_precision_loss, reason = "a few edges")]
-                let covered = covered(*centre) as f64;
-                (far + covered * COVERS_EDGE, *centre)
-            });
-            let best = ranked.min_by(|(a, _), (b, _)| a.total_cmp(b));
-            // Where nothing is free, a label lies where it is looked for first.
-            let Some((_, centre)) = best.or_else(|| candidates.first().copied()) else {
+            let places = drawing.courses[at].places(&curves[at], size.0);
+            let judged = places
+                .into_iter()
+                .map(|(far, centre)| (cost(far, centre), centre));
+            // The first of the best: where nothing is free, where it is looked for first.
+            let Some((_, centre)) = judged.min_by(|(a, _), (b, _)| a.total_cmp(b)) else {
                 continue;
             };
+            taken.push((centre, size));
             labels.left = labels.left.min(centre.x - size.0);
             labels.right = labels.right.max(centre.x + size.0);
             labels.placed.push((centre, &edge.label));
