@@ -149,7 +149,7 @@ class Chaos:
 
     def through(self, faults):
         time.sleep(WARM_UP_SECONDS)
-        usual = self.decided_per_second(3)
+        usual = self.glyph.decided_per_second(3)
         files = [open_files(worker) for worker in self.workers]
         begun = time.monotonic()
         tracks = [threading.Thread(target=self.follow, args=(track, faults, begun)) for track in TRACKS]
@@ -212,17 +212,11 @@ class Chaos:
         print(f"          {usual:.0f} commands/s before, {rate:.0f} after {after:.1f} s; all decided after {decided:.1f} s", flush=True)
 
     def fast_enough(self, usual):
-        rate = self.decided_per_second(3)
+        rate = self.glyph.decided_per_second(3)
         return rate if rate >= 0.8 * usual else None
 
-    def decided_per_second(self, seconds):
-        count = "SELECT count(*) FROM commands"
-        before = self.glyph.value(count)
-        time.sleep(seconds)
-        return (self.glyph.value(count) - before) / seconds
-
     def at_rest(self, files):
-        """Nothing is left open, and the workers stop in order."""
+        """Nothing is left open."""
         now = [open_files(worker) for worker in self.workers]
         self.checks.true("I10: open files and threads are as many as before",
                          all(b <= a + OPEN_FILES_MORE_MAX for before, after in zip(files, now) for a, b in zip(before, after)),
@@ -234,7 +228,6 @@ class Chaos:
         self.checks.all("I10: no transaction is left open", idle)
         eventually(lambda: not self.unread())  # the numbers are some seconds old
         self.checks.equal("I10: no message is left in a queue", self.unread(), {})
-        self.checks.equal("I10: the workers stop in order", [worker.terminate() for worker in self.workers], [0] * WORKERS)
 
     def unread(self):
         """Queues of commands, retries and the recorder in which something is left, ready or not acknowledged."""
@@ -244,6 +237,7 @@ class Chaos:
     def check(self):
         checks = self.checks
         invariants.check_settled(checks, self.glyph, self.journal)
+        checks.equal("I10: the workers stop in order", [worker.terminate() for worker in self.workers], [0] * WORKERS)
         invariants.check_rebuild(checks, self.glyph)
         checks.equal("the producer and the recorder never failed", [self.producer.failure, self.recorder.failure], [None, None])
         checks.all("no panic in a worker's log", [w.log.name for w in self.workers if "panicked" in w.log.read_text(errors="replace")])

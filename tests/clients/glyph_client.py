@@ -101,6 +101,18 @@ def short(value, length=400):
     return text if len(text) <= length else text[:length] + "…"
 
 
+class Here:
+    """This machine, as the host of workers and servers."""
+
+    name = "localhost"
+    address = "127.0.0.1"
+
+    @staticmethod
+    def within(command, _user=None):
+        """The command that runs `command` there. Here it runs as `user` already."""
+        return command
+
+
 class Deployment:
     """A separate database and a separate prefix on the broker, removed at the end."""
 
@@ -158,6 +170,13 @@ class Deployment:
                WHERE e.first IS DISTINCT FROM 1 OR e.events IS DISTINCT FROM e.last OR t.version IS DISTINCT FROM e.last"""
         )
 
+    def decided_per_second(self, seconds):
+        """Over the next so many seconds."""
+        count = "SELECT count(*) FROM commands"
+        before = self.value(count)
+        time.sleep(seconds)
+        return (self.value(count) - before) / seconds
+
     def outbox_is_empty(self):
         return self.value("SELECT count(*) FROM outbox") == 0
 
@@ -183,7 +202,7 @@ class Deployment:
             file.flush()
             return self.glyph("workflow", "create", file.name)
 
-    def start_worker(self, *flags, health_port=None, host=None, **settings):
+    def start_worker(self, *flags, health_port=None, host=Here, **settings):
         """A worker that is ready. With `--no-http` its health is asked at `health_port`. It runs on `host`, if that is another one."""
         worker = Worker(self, f"{self.name}-{len(self.workers) + 1}", settings, flags, health_port, host)
         self.workers.append(worker)
@@ -210,7 +229,7 @@ def execute(url, statement, arguments=()):
 class Worker:
     """One `glyph worker` process with its HTTP port; started again, it keeps both name and port."""
 
-    def __init__(self, deployment, name, settings, flags=(), health_port=None, host=None):
+    def __init__(self, deployment, name, settings, flags=(), health_port=None, host=Here):
         self.host = host
         self.port = free_port()
         self.health_port = health_port or self.port
@@ -221,14 +240,11 @@ class Worker:
         self.program = deployment.program
 
     def start(self):
+        command = self.host.within([self.program, "worker", *self.flags])
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                self.command(), env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
-
-    def command(self):
-        command = [self.program, "worker", *self.flags]
-        return self.host.within(command) if self.host else command
 
     def lives(self):
         return self.process is not None and self.process.poll() is None
@@ -245,8 +261,7 @@ class Worker:
 
     def get(self, path, port=None, headers=None):
         """Status and text of an HTTP answer; status 0 where nobody answers."""
-        address = self.host.address if self.host else "127.0.0.1"
-        request = urllib.request.Request(f"http://{address}:{port or self.port}{path}", headers=headers or {})
+        request = urllib.request.Request(f"http://{self.host.address}:{port or self.port}{path}", headers=headers or {})
         try:
             with urllib.request.urlopen(request, timeout=5) as answer:
                 return answer.status, answer.read().decode()

@@ -25,6 +25,7 @@ GO_ON_SECONDS_MAX = 30  # until what the cut has held up is decided, by the othe
 BACK_SECONDS_MAX = 90
 DRAIN_SECONDS_MAX = 120
 NETWORK = "10.213.77"
+OUTSIDE = f"{NETWORK}.254"  # this machine, as the hosts see it
 BRIDGE = "glyph-net"
 
 
@@ -76,7 +77,7 @@ def main(checks):
     hosts = [Host(number) for number in range(1, RabbitMq.COUNT + 1)]
     try:
         ip("link", "add", BRIDGE, "type", "bridge")
-        ip("address", "add", f"{NETWORK}.254/24", "dev", BRIDGE)
+        ip("address", "add", f"{OUTSIDE}/24", "dev", BRIDGE)
         ip("link", "set", BRIDGE, "up")
         for host in hosts:
             host.create(hosts)
@@ -104,15 +105,14 @@ def run(checks, folder, hosts):
 def play(checks, glyph, broker, database, hosts):
     journal = Journal()
     handlers = Handlers(journal, seed=1)
-    near = f"{NETWORK}.254"
-    to_database = Proxy("database", lambda: [database.primary.port], near)
-    to_handlers = Proxy("handlers", lambda: [handlers.port], near)
-    create_workflows(glyph, f"http://{near}:{to_handlers.port}")
-    workers = [start_worker(glyph, host, node, to_database.port, f"{near}:{to_handlers.port}") for host, node in zip(hosts, broker.nodes)]
+    to_database = Proxy("database", lambda: [database.primary.port], OUTSIDE)
+    to_handlers = Proxy("handlers", lambda: [handlers.port], OUTSIDE)
+    create_workflows(glyph, f"http://{OUTSIDE}:{to_handlers.port}")
+    workers = [start_worker(glyph, host, node, to_database.port, f"{OUTSIDE}:{to_handlers.port}") for host, node in zip(hosts, broker.nodes)]
     with Broker(glyph) as link:
         Recorder.declare(link)
     with handlers, Producer(glyph, journal, Commands(1, ()), PER_SECOND) as producer, Recorder(glyph, journal, producer.ask) as recorder:
-        usual = decided_per_second(glyph, USUAL_SECONDS)
+        usual = glyph.decided_per_second(USUAL_SECONDS)
         print(f"          {usual:.0f} commands/s on three hosts", flush=True)
         for host, worker in zip(hosts, workers):
             cut_off(checks, glyph, journal, host, worker, usual)
@@ -121,8 +121,8 @@ def play(checks, glyph, broker, database, hosts):
         handlers.is_hostile = False
         producer.finish()
         invariants.work_off(glyph, journal, producer, DRAIN_SECONDS_MAX)
-        checks.equal("the workers stop in order", [worker.terminate() for worker in workers], [0] * len(workers))
         invariants.check_settled(checks, glyph, journal)
+        checks.equal("the workers stop in order", [worker.terminate() for worker in workers], [0] * len(workers))
         invariants.check_rebuild(checks, glyph)
         checks.equal("the producer and the recorder never failed", [producer.failure, recorder.failure], [None, None])
         checks.all("no panic in a worker's log", [w.log.name for w in workers if "panicked" in w.log.read_text(errors="replace")])
@@ -134,7 +134,7 @@ def start_worker(glyph, host, node, database_port, webhooks):
     port = free_port()
     return glyph.start_worker(
         "--no-http", health_port=port, host=host,
-        DATABASE_URL=f"postgres://postgres@{NETWORK}.254:{database_port}/{glyph.name}?sslmode=disable",
+        DATABASE_URL=f"postgres://postgres@{OUTSIDE}:{database_port}/{glyph.name}?sslmode=disable",
         AMQP_URL=f"amqp://guest:guest@{node.host.address}:{node.port}/%2f",
         GLYPH_METRICS_ADDR=f"0.0.0.0:{port}",
         GLYPH_WEBHOOK_HOSTS=webhooks, GLYPH_WEBHOOK_ALLOW_PRIVATE="true", GLYPH_WEBHOOK_SECRET="0123456789abcdef",
@@ -155,14 +155,7 @@ def cut_off(checks, glyph, journal, host, worker, usual):
     healed = time.monotonic()
     wait_until(f"the worker on {host.name} is back", worker.is_ready, BACK_SECONDS_MAX)
     back = time.monotonic() - healed
-    wait_until("throughput is back", lambda: decided_per_second(glyph, 3) >= 0.8 * usual, BACK_SECONDS_MAX)
+    wait_until("throughput is back", lambda: glyph.decided_per_second(3) >= 0.8 * usual, BACK_SECONDS_MAX)
     wait_until("what was sent is decided", lambda: not invariants.undecided(glyph, waiting), BACK_SECONDS_MAX)
     print(f"          {host.name} was away for {healed - began:.0f} s: the others went on after {went_on:.1f} s, it was ready after {back:.1f} s",
           flush=True)
-
-
-def decided_per_second(glyph, seconds):
-    count = "SELECT count(*) FROM commands"
-    before = glyph.value(count)
-    time.sleep(seconds)
-    return (glyph.value(count) - before) / seconds

@@ -89,7 +89,7 @@ def check_commands(checks, glyph, journal):
 
 
 def check_messages(checks, glyph, journal):
-    """With the recorder still at work: the last message of the log may be on its way."""
+    """With recorder and workers still at work: the last message of the log may be on its way, or wait in the outbox."""
     log = published(glyph)
     deadline = time.monotonic() + ARRIVE_SECONDS_MAX
     while True:

@@ -15,24 +15,12 @@ import subprocess
 import pika
 import psycopg2
 
-from glyph_client import connect, execute, free_port, wait_until
+from glyph_client import Here, connect, execute, free_port, wait_until
 from proxy import Proxy
 
 START_SECONDS_MAX = 90
 STOP_SECONDS_MAX = 30
 RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
-
-
-class Here:
-    """This machine, as the host of a server."""
-
-    name = "localhost"
-    address = "127.0.0.1"
-
-    @staticmethod
-    def within(command, _user=None):
-        """The command that runs `command` there. A server runs as `user` already."""
-        return command
 
 
 class Server:

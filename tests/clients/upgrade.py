@@ -38,8 +38,8 @@ def main(checks, previous):
             handlers.is_hostile = False
             producer.finish()
             invariants.work_off(glyph, journal, producer, DRAIN_SECONDS_MAX)
-            checks.equal("the workers stop in order", [worker.terminate() for worker in workers], [0] * WORKERS)
             invariants.check_settled(checks, glyph, journal)
+            checks.equal("the workers stop in order", [worker.terminate() for worker in workers], [0] * WORKERS)
         checks.equal("both builds make the same messages of the log", *(messages(glyph, program) for program in (previous, binary())))
         for program in (previous, binary()):
             invariants.check_rebuild(checks, glyph, program)
