@@ -78,6 +78,8 @@ pub(crate) struct Plan {
     pub(crate) operator: usize,
     /// How long producers and people are at work, and faults happen.
     pub(crate) load: Duration,
+    /// How many turns a step that takes no time may leave to whatever else is ready.
+    pub(crate) turns: u64,
     /// How long the locks of a worker that died stay.
     pub(crate) linger: Duration,
     pub(crate) faults: Faults,
@@ -137,6 +139,7 @@ impl Plan {
             poison: draw.pick(&[0, 0, 60]),
             operator: draw.index(4),
             load: draw.millis(1_000, 4_000),
+            turns: 0,
             linger: draw.millis(0, 1_500),
             faults,
         };
@@ -149,6 +152,9 @@ impl Plan {
         }
         if draw.strikes(300) {
             plan.batch_bytes = 500;
+        }
+        if draw.strikes(400) {
+            plan.turns = draw.between(1, 8);
         }
         plan
     }

@@ -112,13 +112,21 @@ impl Process {
         self.may_die().await;
     }
 
+    /// Takes time, or leaves some turns to whatever else is ready: so the seed decides the order in
+    /// which what waits in a process is woken.
     async fn wait(&self) {
         self.pass().await;
-        let wait = self.world.state().wait(self.world.plan.faults.store_slow);
-        if !wait.is_zero() {
+        let plan = &self.world.plan;
+        let wait = self.world.state().wait(plan.faults.store_slow);
+        if wait.is_zero() {
+            let turns = self.world.state().turns(plan.turns);
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+        } else {
             tokio::time::sleep(wait).await;
-            self.pass().await;
         }
+        self.pass().await;
     }
 
     async fn may_die(&self) {

@@ -187,6 +187,14 @@ impl State {
         }
     }
 
+    /// How many turns a step that takes no time leaves to others.
+    pub(crate) fn turns(&mut self, most: u64) -> u64 {
+        match most {
+            0 => 0,
+            _ => self.random.between(0, most),
+        }
+    }
+
     pub(crate) fn fate(&mut self, effect: Effect, plan: &Plan) -> Fate {
         if self.store_away {
             return Fate::Refused(away());
