@@ -494,6 +494,11 @@ fn spans() {
     );
     let beyond = inside.read(&json!({"s": [{"start": 0, "end": 4}]}), &input);
     assert!(beyond.unwrap_err().to_string().contains("3 code points"));
+    let schema = f1.data_schema().to_string();
+    assert!(
+        schema.contains(r#""start":{"minimum":0,"type":"integer"}"#),
+        "{schema}"
+    );
 }
 
 #[test]
@@ -512,6 +517,8 @@ fn compared_attributes_make_other_regions_and_others_are_kept() {
         panic!("{united:?}")
     };
     assert_eq!(region["negated"], true);
+    let noted = [span(true, "x"), span(true, "x"), span(true, "y")];
+    assert_eq!(majority(&question, &noted), Some(span(true, "x")));
     let boxes = plain(json!({"kind": "boxes"}));
     let car =
         |y2: i32| json!([{"x1": 0, "y1": 0, "x2": 10, "y2": y2, "tag": "car", "occluded": true}]);
@@ -531,6 +538,8 @@ fn regions_are_merged_whatever_the_order() {
         let said: Vec<Value> = people.iter().map(|spans| list(spans)).collect();
         majority(&question, &said)
     };
+    let apart: &[(i32, i32)] = &[(0, 4), (10, 14)];
+    assert_eq!(merged(&[apart, &[(0, 4)], apart]), Some(list(apart)));
     let both = Some(list(&[(0, 10)]));
     assert_eq!(merged(&[&[(0, 10)], &[(0, 6), (0, 10)]]), both);
     assert_eq!(merged(&[&[(0, 10)], &[(0, 10), (0, 6)]]), both);
@@ -625,6 +634,11 @@ fn polygons() {
     let bow = polygon(json!([[0, 0], [2, 2], [2, 0], [0, 2]]));
     assert!(refused(&question, bow).contains("touch or cross"));
     assert!(refused(&question, polygon(json!([[0, 0], [1, 1]]))).contains("three corners"));
+    let dot = polygon(json!([[1, 1], [1, 1], [1, 1]]));
+    assert!(
+        refused(&question, dot).contains("not 1"),
+        "three times the same"
+    );
     let line = polygon(json!([[0, 0], [1, 1], [2, 2]]));
     assert!(question.read(&line, &Value::Null).is_err());
     assert!(refused(&question, polygon(json!([[0, 0], [1], [2, 2]]))).contains("`[0].points[1]`"));
@@ -752,6 +766,92 @@ fn that_a_field_is_missing_can_be_an_answer() {
     );
     let verdict = question.judge(&without, &with, &Value::Null, None).unwrap();
     assert_eq!((verdict.correct, verdict.similarity), (false, 0.5));
+}
+
+#[test]
+fn a_field_whose_condition_cannot_be_asked_needs_more_than_half() {
+    let fields = json!({
+        "n": {"kind": "category"},
+        "b": {"kind": "category", "when": "annotation.n > 3", "missing": "leave_out"},
+    });
+    let question = plain(json!({"kind": "record", "fields": fields}));
+    let disputed = |said: &[Value]| {
+        let united = unite(&question, AgreementMethod::MajorityVote, said);
+        let asked: Vec<String> = united.fields.into_iter().map(|field| field.field).collect();
+        (united.disputed, asked)
+    };
+    // Nobody knows `n`, so whether it is more than 3 is unknown.
+    let said = [
+        json!({"n": 5, "b": "x"}),
+        json!({"n": 1}),
+        json!({"n": 7, "b": "x"}),
+    ];
+    let [n, b] = ["n", "b"].map(str::to_owned);
+    assert_eq!(disputed(&said[..2]), (vec![n.clone()], vec![n.clone()]));
+    assert_eq!(disputed(&said), (vec![n.clone()], vec![b, n]));
+}
+
+#[test]
+fn what_nobody_gave_is_no_tie() {
+    let fields = json!({"a": {"kind": "category", "missing": "leave_out"}, "b": {}});
+    let question = plain(json!({"kind": "record", "fields": fields}));
+    let said = [json!({"b": 1}), json!({"b": 1})];
+    let united = unite(&question, AgreementMethod::MostVotes, &said);
+    assert!(!united.tied, "{united:?}");
+}
+
+#[test]
+fn a_list_of_objects_and_others_is_compared_as_a_whole() {
+    let question = ask(json!({}), json!({"metric": "krippendorff_alpha"}));
+    let object = json!({"a": 1, "b": 2});
+    let found = agreement(&question, &[object.clone(), object, json!("x")]);
+    close(found.agreement, 1.0 / 3.0);
+    assert!(found.note.unwrap().contains("observed agreement stands in"));
+}
+
+#[test]
+fn what_compares_pays_for_it() {
+    let mut work = Work::bounded(10);
+    assert!(work.spend(6).is_ok());
+    assert!(work.spend(5).is_err(), "4 are left");
+    assert!(work.spend(1).is_err(), "what did not suffice is gone");
+    let words = |two: &str| json!(two.repeat(50));
+    let list = |n: i32| json!({"s": (0..100).map(|at| at * n).collect::<Vec<_>>()});
+    let took = |question: Question, said: [Value; 2]| {
+        let answers = said.map(|data| read(&question, &data));
+        let mut work = Work::of_decision();
+        let all = work.left();
+        let alike = question.similarity(&answers[0], &answers[1], &mut work);
+        assert!(alike.is_ok(), "{alike:?}");
+        all - work.left()
+    };
+    let texts = ask(json!({"kind": "text"}), json!({"metric": "rouge_l"}));
+    let texts = took(texts, [words("a b "), words("b a ")]);
+    assert!(texts >= 4 * 100 * 100, "{texts}");
+    let scores = json!({"metric": "krippendorff_alpha", "level": "interval"});
+    let lists = took(ask(json!({"field": "s"}), scores), [list(1), list(2)]);
+    assert!(lists >= 8 * 200, "{lists}");
+}
+
+#[test]
+fn a_record_has_no_more_fields_than_the_limit() {
+    use crate::limits::FIELDS_MAX;
+    let record = |count: usize| {
+        let fields = (0..count).map(|n| (format!("f{n}"), json!({})));
+        let fields: serde_json::Map<_, _> = fields.collect();
+        try_ask(json!({"kind": "record", "fields": fields}), json!({}))
+    };
+    assert!(record(FIELDS_MAX).is_ok());
+    assert!(record(FIELDS_MAX + 1).is_err());
+}
+
+#[test]
+fn a_comparison_of_another_field_asks_another_question() {
+    let step = json!({"id": "a", "type": "annotation", "name": "A", "field": "tone"});
+    let step: crate::config::StepConfig = serde_json::from_value(step).unwrap();
+    let consensus: ConsensusConfig = serde_json::from_value(json!({"field": "topic"})).unwrap();
+    let question = step.question_compared_by(&consensus).unwrap();
+    assert_eq!(question.field(), Some("topic"));
 }
 
 #[test]

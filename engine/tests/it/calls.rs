@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use glyph_workflow_engine::{
+    StateRebuilder,
     command::{Command, CommandEnvelope, Control, EffectOutcome, FireTimer, Migrate, Pause},
-    events::WorkflowEvent,
+    events::{StoredEvent, WorkflowEvent},
     ids::{CommandId, WorkflowSelector},
     state::{Incident, PendingCall},
     store::{Timer, TimerKind},
@@ -363,6 +364,54 @@ fn a_call_held_by_an_incident_is_not_made_again_by_a_migration() {
     assert!(scenario.due().is_empty());
     scenario.control(Command::Retry);
     assert!(scenario.pass(seconds(0))[0].starts_with("completed"));
+}
+
+#[test]
+fn a_failed_call_beside_another_is_not_made_again_by_a_migration_either() {
+    let yaml = "
+workflow:
+  id: calling
+  settings: { allow_parallel_steps: true }
+  steps:
+    - { id: read, type: annotation }
+    - { id: left, type: auto_process, handler: webhook, config: { url: 'https://a.org/x' } }
+    - { id: right, type: auto_process, handler: webhook, config: { url: 'https://a.org/x' } }
+    - { id: done, type: auto_process, handler: finalize }
+  transitions:
+    - { from: read, to: left }
+    - { from: read, to: right }
+    - { from: left, to: done }
+    - { from: right, to: done }
+";
+    let mut scenario = Scenario::started(yaml);
+    scenario.label("read", 1, "a");
+    scenario
+        .answers
+        .extend([failed_for_good("404"), failed_for_good("404")]);
+    scenario.pass(seconds(0));
+    assert_eq!(scenario.state.as_ref().unwrap().incidents.len(), 2);
+    let to = scenario.revise(yaml);
+    let answer = scenario.run(Command::Migrate(Migrate {
+        task_id: TASK,
+        to,
+        steps: [].into(),
+    }));
+    assert!(answer.ends_with("| workflow_migrated"), "{answer}");
+}
+
+#[test]
+fn a_call_of_a_visit_that_is_over_is_no_event_of_the_task() {
+    let annotated = webhook("").replace("auto_process, handler: finalize", "annotation");
+    let mut scenario = Scenario::started(&annotated);
+    scenario.pass(seconds(0));
+    let mut log = scenario.log.clone();
+    let is_request =
+        |event: &&StoredEvent| matches!(event.event, WorkflowEvent::HandlerRequested(_));
+    let request = log.iter().find(is_request).cloned().unwrap();
+    let version = scenario.state.unwrap().version + 1;
+    log.push(StoredEvent { version, ..request });
+    let error = StateRebuilder::rebuild(&log).unwrap_err();
+    assert!(error.to_string().contains("call"), "{error}");
 }
 
 #[test]

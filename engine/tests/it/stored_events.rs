@@ -119,6 +119,33 @@ fn what_this_build_writes_is_what_it_stored_before() {
 }
 
 #[test]
+fn an_event_of_a_visit_that_is_not_there_is_refused() {
+    let mut refused = BTreeSet::new();
+    for stream in every_type() {
+        for (at, event) in stream.iter().enumerate() {
+            let mut row = serde_json::to_value(event).unwrap();
+            let Some(visit) = row["event_data"].get_mut("visit") else {
+                continue;
+            };
+            *visit = Value::from(99);
+            let mut stream = stream[..at].to_vec();
+            stream.push(stored(&row.to_string()));
+            if StateRebuilder::rebuild(&stream).is_err() {
+                refused.insert(event.event.event_type());
+            } else {
+                // An incident only names the visit.
+                let name = event.event.event_type();
+                assert!(name.starts_with("incident_"), "{name}");
+            }
+        }
+    }
+    assert!(
+        refused.contains("gold_scored") && refused.len() > 15,
+        "{refused:?}"
+    );
+}
+
+#[test]
 fn a_later_schema_version_is_refused_by_name() {
     let error = upcast("step_completed", EVENT_SCHEMA_VERSION + 1, "{}").unwrap_err();
     assert!(error.to_string().contains("step_completed"), "{error}");

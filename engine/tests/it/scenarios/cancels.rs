@@ -22,6 +22,29 @@ fn cancel_withdraws_what_waits() {
 }
 
 #[test]
+fn the_state_says_why_a_task_has_ended_without_an_output() {
+    let mut cancelled = Scenario::started(DUAL);
+    cancelled.run(Command::Cancel(Control {
+        task_id: TASK,
+        step_id: None,
+        reason: Some("a duplicate".to_owned()),
+    }));
+    assert_eq!(
+        cancelled.state.unwrap().error.as_deref(),
+        Some("a duplicate")
+    );
+    let mut failed = Scenario::started(
+        "workflow: { id: fails, steps: [{ id: a, type: annotation }], transitions: [{ from: a, to: _failed }] }",
+    );
+    let answer = failed.label("a", 1, "x");
+    let error = failed.state.unwrap().error.unwrap();
+    assert!(
+        answer.starts_with(&format!("failed {error} | ")),
+        "{answer}"
+    );
+}
+
+#[test]
 fn a_cancel_that_names_another_step_ends_nothing() {
     let mut scenario = Scenario::started(DUAL);
     let cancel = |step: &str| {

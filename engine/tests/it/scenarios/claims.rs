@@ -4,6 +4,7 @@ use chrono::TimeDelta;
 use glyph_workflow_engine::{
     command::{Command, FireTimer, Migrate},
     derive_timers,
+    store::TimerKind,
 };
 
 use super::{DUAL, with_completion};
@@ -238,6 +239,19 @@ fn the_time_to_a_closing_stands_still_in_every_pause() {
 }
 
 #[test]
+fn a_step_that_has_its_result_is_not_closed_while_hooks_refine_it() {
+    let mut scenario = Scenario::started(&with_completion(
+        PROCEEDS,
+        "      hooks: { post_process: [{ handler: webhook, config: { url: 'https://a.org/x' } }] }\n",
+    ));
+    for who in 1..=4 {
+        scenario.label("annotate", who, "a");
+    }
+    let due: Vec<_> = scenario.due().into_iter().map(|row| row.kind).collect();
+    assert_eq!(due, [TimerKind::HandlerCall]);
+}
+
+#[test]
 fn a_step_that_is_not_sure_is_closed_with_its_best_answer() {
     let mut scenario = Scenario::started(&with_completion(
         "{ type: confidence, target: 0.99, min: 2, max: 6, timeout: 1h, timeout_action: proceed }",
@@ -276,8 +290,14 @@ fn a_migration_sets_moves_and_ends_the_time_to_a_closing() {
     assert_eq!(moved.pass(TimeDelta::minutes(1)), [CLOSED]);
 
     let mut ended = enough();
+    let late = ended.due().remove(0);
     migrate(&mut ended, "timeout: 1h");
     assert!(ended.due().is_empty());
+    ended.now += TimeDelta::hours(2);
+    assert_eq!(
+        ended.run(Command::FireTimer(FireTimer::alone(late))),
+        "waiting annotate"
+    );
 
     let mut set = Scenario::started(&yaml("timeout: 1h"));
     set.label("annotate", 1, "a");

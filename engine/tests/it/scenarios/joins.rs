@@ -1,7 +1,10 @@
 //! Parallel branches, and the joins where they meet.
 
 use chrono::TimeDelta;
-use glyph_workflow_engine::command::Command;
+use glyph_workflow_engine::{
+    command::{Command, FireTimer},
+    store::TimerKind,
+};
 use serde_json::json;
 
 use super::forked;
@@ -70,6 +73,31 @@ fn a_join_goes_on_when_its_patience_ends() {
         scenario.pass(TimeDelta::minutes(2)),
         ["completed | step_withdrawn, step_activated, step_completed, workflow_completed"]
     );
+}
+
+#[test]
+fn the_patience_of_a_join_that_has_met_does_not_begin_it_again() {
+    let merge = "type: auto_process, handler: result_merger, join_timeout: 1h }";
+    let yaml = forked(", join_timeout: 1h")
+        .replace(
+            merge,
+            "type: annotation, join_timeout: 1h }\n    - { id: last, type: annotation }",
+        )
+        .replace(
+            "{ from: topic, to: merge }",
+            "{ from: topic, to: merge }\n    - { from: merge, to: last }",
+        );
+    let mut scenario = Scenario::started(&yaml);
+    scenario.label("read", 1, "x");
+    scenario.label("topic", 1, "t");
+    let late = scenario.due().remove(0);
+    assert_eq!(late.kind, TimerKind::JoinTimeout);
+    scenario.label("entities", 1, "e");
+    scenario.label("entities", 2, "e");
+    scenario.label("merge", 3, "m");
+    scenario.now += TimeDelta::hours(2);
+    let answer = scenario.run(Command::FireTimer(FireTimer::alone(late)));
+    assert!(!answer.contains('|'), "{answer}");
 }
 
 #[test]

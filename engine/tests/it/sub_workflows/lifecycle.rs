@@ -1,6 +1,7 @@
 //! From the start of a child to the result that its end gives the parent.
 
 use glyph_workflow_engine::{
+    Effect, Outcome,
     command::{Command, CommandEnvelope, FireTimer, Submission},
     ids::UserId,
     state::TaskStatus,
@@ -144,6 +145,24 @@ async fn a_person_may_be_quicker_than_the_parents_start() {
 }
 
 #[tokio::test]
+async fn a_start_that_comes_again_under_another_id_is_no_other_start() {
+    let mut family = Family::started(&[EXTRACT, NEST], "nest").await;
+    family.triage().await;
+    let row = family.rows().await.remove(0);
+    let effect = family.orchestrator.effect_of(&row).await.unwrap();
+    let Some(Effect::Command(start)) = effect else {
+        panic!("{effect:?}")
+    };
+    family.effect(&row).await;
+    // As after its row of the inbox was deleted for its age.
+    let again = CommandEnvelope::new(Uuid::from_u128(7), start.command);
+    let outcome = family.envelope(again).await;
+    assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
+    let child = family.child("fields").await;
+    assert_eq!(family.state(child).await.parent.unwrap().task_id, ROOT);
+}
+
+#[tokio::test]
 async fn people_of_the_step_before_get_places_in_the_child() {
     let two = EXTRACT.replace(
         "type: annotation",
@@ -166,6 +185,10 @@ async fn people_of_the_step_before_get_places_in_the_child() {
     let held = &state.current_visit("mark").unwrap().assignments;
     let holders: Vec<UserId> = held.iter().map(|slot| slot.user_id).collect();
     assert_eq!(holders, [user(1)], "who lacks the role gets no slot");
+    assert_eq!(held[0].n, 1, "the first claim of the visit");
+    let parent = family.state(ROOT).await;
+    let told = parent.current_visit("fields").unwrap().child.as_ref();
+    assert!(told.unwrap().holders.is_empty(), "the child knows them now");
     assert_eq!(state.current_visit("mark").unwrap().free_slots(), Some(1));
 }
 

@@ -5,7 +5,7 @@ use glyph_workflow_engine::{
     WorkflowSnapshot,
     command::{Command, Control, OperatorCommand, Pause},
     ids::WorkflowId,
-    state::{TaskStatus, VisitStatus},
+    state::{ChildOrder, TaskStatus, VisitStatus},
 };
 use serde_json::json;
 
@@ -19,6 +19,10 @@ async fn a_pause_goes_down_and_a_resume_after_it() {
     let (left, right) = (family.child("left").await, family.child("right").await);
     family.pause(right, None).await;
     family.pause(ROOT, None).await;
+    let parent = family.state(ROOT).await;
+    let order = parent.current_visit("left").unwrap().child.as_ref();
+    let order = order.unwrap().order.as_ref().unwrap();
+    assert_eq!((order.order, order.failures), (ChildOrder::Pause, 0));
     family.settle().await;
     for child in [left, right] {
         assert_eq!(family.state(child).await.status, TaskStatus::Paused);
