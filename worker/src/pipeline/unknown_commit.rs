@@ -90,3 +90,63 @@ impl LaneRows {
         Ok(left)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use glyph_workflow_engine::{
+        WorkflowOrchestrator,
+        command::{AnnotationInput, Command, CommandEnvelope, Submission},
+        ids::UserId,
+        store::MemoryStore,
+    };
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::wire::CloudEventMessages;
+
+    #[tokio::test]
+    async fn what_others_publish_is_not_left_to_the_relay() {
+        let store = Arc::new(MemoryStore::new());
+        let orchestrator = WorkflowOrchestrator::new(store.clone(), store.clone())
+            .with_messages(Arc::new(CloudEventMessages::default()));
+        let workflow = "workflow: { id: one, steps: [{ id: a, type: annotation }] }";
+        orchestrator.create_workflow(workflow).await.unwrap();
+        let publisher = PublisherId(Uuid::from_u128(1));
+        let task = |n| TaskId(Uuid::from_u128(n));
+        let commit = async |n| {
+            let submission = Submission {
+                task_id: task(n),
+                step_id: None,
+                annotation: AnnotationInput {
+                    annotation_id: None,
+                    user_id: UserId(Uuid::from_u128(9)),
+                    data: serde_json::json!("x"),
+                    decision: None,
+                    submitted_at: None,
+                    roles: None,
+                    confidence: None,
+                },
+                workflow: Some("one".parse().unwrap()),
+            };
+            let command = Command::Submission(submission);
+            let batch = vec![CommandEnvelope::new(Uuid::from_u128(100 + n), command)];
+            let report = orchestrator.process_batch(batch, Some(publisher)).await;
+            report.unwrap().messages
+        };
+        let mut rows = LaneRows::new(store.clone(), Some(publisher));
+        let unheard = commit(1).await;
+        rows.commit_unknown([task(1)].into_iter());
+        let of_another_lane = commit(2).await;
+        let own = commit(3).await;
+        assert!(
+            [&unheard, &of_another_lane, &own]
+                .iter()
+                .all(|m| !m.is_empty())
+        );
+        let left = rows.of_written(&own, [task(3)].into_iter()).await.unwrap();
+        let of: HashSet<_> = left.rows.iter().filter_map(|row| row.task_id).collect();
+        assert_eq!((of, left.tasks), ([task(1)].into(), [task(1)].into()));
+        let later = rows.of_written(&[], [].into_iter()).await.unwrap();
+        assert_eq!(later, LeftToRelay::default());
+    }
+}

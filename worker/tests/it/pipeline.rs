@@ -18,7 +18,7 @@ use glyph_worker::{
 use glyph_workflow_engine::{
     WorkflowOrchestrator,
     command::{Dead, Outcome, ProcessResult, Undecided},
-    store::{MemoryStore, Outbox, OutboxRow, PublisherId, ReleasedRow},
+    store::{MemoryStore, OUTBOX_LEASE, Outbox, OutboxRow, PublisherId, ReleasedRow},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -446,6 +446,51 @@ async fn nothing_overtakes_messages_of_an_unknown_commit_that_another_took_over(
     store.release(&released, None).await.unwrap();
     outbox_empty(&world).await;
     assert_in_order(&world.broker.events());
+    world.drain().await;
+}
+
+/// A store whose clock is the one of a test that waits in no time.
+fn store_in_virtual_time() -> MemoryStore {
+    let (utc, began) = (Utc::now(), tokio::time::Instant::now());
+    MemoryStore::with_clock(Arc::new(move || utc + began.elapsed()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_slow_broker_stays_leased() {
+    let store = store_in_virtual_time();
+    let settings = PipelineSettings::default();
+    let world = World::on(store.clone(), settings, Traces::default()).await;
+    world.broker.set_stalled(true);
+    world
+        .broker
+        .send(&submission(task(1), "annotate", 1, "yes"));
+    eventually("a row", || async {
+        (store.outbox_stats().await.unwrap().pending > 0).then_some(())
+    })
+    .await;
+    tokio::time::sleep(3 * OUTBOX_LEASE).await;
+    let other = PublisherId(Uuid::from_u128(1));
+    let taken = store.claim(other, OUTBOX_LEASE, 10).await.unwrap();
+    assert!(taken.is_empty(), "{taken:?}");
+    world.broker.set_stalled(false);
+    outbox_empty(&world).await;
+    world.drain().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn gauges_follow_the_store() {
+    let store = store_in_virtual_time();
+    let world = World::on(store, PipelineSettings::default(), Traces::default()).await;
+    world
+        .broker
+        .send(&submission(task(1), "annotate", 1, "yes"));
+    eventually("a running task", || async {
+        let metrics = world.metrics.encode();
+        metrics
+            .contains(r#"glyph_tasks{status="running"} 1"#)
+            .then_some(())
+    })
+    .await;
     world.drain().await;
 }
 

@@ -24,6 +24,7 @@ pub(crate) struct FakeBroker {
     arrived: Notify,
     source_state: watch::Sender<BrokerState>,
     publisher_state: watch::Sender<BrokerState>,
+    stalls: watch::Sender<bool>,
 }
 
 struct Inner {
@@ -61,6 +62,7 @@ impl FakeBroker {
             arrived: Notify::new(),
             source_state: watch::channel(up.clone()).0,
             publisher_state: watch::channel(up).0,
+            stalls: watch::channel(false).0,
         })
     }
 
@@ -102,6 +104,11 @@ impl FakeBroker {
     pub(crate) fn set_publishing(&self, publishing: bool) {
         self.publisher_state
             .send_modify(|state| state.publishing = publishing);
+    }
+
+    /// Whether it takes nothing and says nothing, as a broker whose alarm is on.
+    pub(crate) fn set_stalled(&self, stalled: bool) {
+        self.stalls.send_replace(stalled);
     }
 
     pub(crate) fn settled(&self) -> Vec<u64> {
@@ -213,6 +220,8 @@ impl MessagePublisher for FakeBroker {
     async fn publish(&self, _lane: usize, window: &[Publication]) -> Vec<PublishOutcome> {
         // Yields to lanes and relay, as a network would.
         tokio::task::yield_now().await;
+        let mut stalls = self.stalls.subscribe();
+        stalls.wait_for(|stalls| !stalls).await.unwrap();
         let mut inner = self.inner();
         let mut outcomes = Vec::new();
         for publication in window {
