@@ -227,6 +227,7 @@ fn consumers(queues: &[QueueDepth]) -> Option<String> {
     let commands = queues.iter().find(|queue| queue.queue == "submission")?;
     Some(match commands.consumers? {
         0 => "nobody takes commands".to_owned(),
+        1 => "one consumer takes commands".to_owned(),
         count => format!("{count} consumers take commands"),
     })
 }

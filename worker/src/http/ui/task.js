@@ -165,6 +165,9 @@ function input(state) {
     Object.keys(state.labels ?? {}).length > 0 && h('p', { class: 'dim' }, Object.entries(state.labels).map(([key, value]) => [badge(`${key}=${value}`, 'dim'), ' '])))
 }
 
+/** The kinds of results whose agreement is that of the answers they are about. */
+const JUDGES = ['adjudication', 'review']
+
 /** Every visit with its answers, in the order in which they began. */
 function answers(state) {
   const visits = Object.entries(state.steps).flatMap(([step, { visits }]) => visits.map(visit => ({ step, ...visit })))
@@ -173,7 +176,7 @@ function answers(state) {
   return h('section', null, h('h2', null, 'Steps'), visits.map(visit => h('article', { class: 'visit', 'data-key': `${visit.step}/${visit.number}` },
     h('h3', null, visit.step, visits.filter(one => one.step === visit.step).length > 1 && ` · visit ${visit.number}`, ' ', badge(visit.status),
       visit.pause && badge('paused', 'warn'),
-      visit.result?.agreement !== null && visit.result?.agreement !== undefined && h('span', { class: 'dim' }, ` agreement ${percent(visit.result.agreement)}`),
+      visit.result?.agreement !== null && visit.result?.agreement !== undefined && h('span', { class: 'dim' }, ` ${JUDGES.includes(visit.result.kind) ? 'on an agreement of' : 'agreement'} ${percent(visit.result.agreement)}`),
       visit.result?.resolved_by && h('span', { class: 'dim' }, ` · ${visit.result.resolved_by.replaceAll('_', ' ')}`)),
     visit.annotations?.length > 0 ? sideBySide(visit.annotations, visit.result, state.input)
       : visit.result ? h('p', null, 'Value: ', shown(visit.result.value, { input: state.input }))
