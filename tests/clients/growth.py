@@ -5,8 +5,11 @@ the settings that docs/performance.md advises.
 """
 
 import json
+import secrets
 import statistics
 import tempfile
+import time
+import uuid
 
 from glyph_client import Deployment, fresh, submission, wait_until
 
@@ -46,18 +49,24 @@ STORE = f"""
 READ = "UPDATE projections SET (entry, position) = (SELECT max(entry), 9223372036854775807 FROM log_entries)"
 
 
-def commands():
+def fresh_in_order():
+    """A UUID of version 7: it begins with the time."""
+    milliseconds = time.time_ns() // 1_000_000
+    return str(uuid.UUID(int=milliseconds << 80 | 7 << 76 | secrets.randbits(12) << 64 | 2 << 62 | secrets.randbits(62)))
+
+
+def commands(command_id):
     """Everybody's work on every task, person by person."""
     tasks, people = [fresh() for _ in range(TASKS)], [fresh() for _ in range(PEOPLE)]
     for person, user in enumerate(people):
         for task in tasks:
-            yield submission(task, user, {"label": ("positive", "negative")[person % 3 == 0]}, workflow="growth")
+            yield submission(task, user, {"label": ("positive", "negative")[person % 3 == 0]}, command_id(), workflow="growth")
 
 
-def commands_a_second(glyph):
+def commands_a_second(glyph, command_id):
     """Enqueues everything, then starts a worker and measures until all is decided."""
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
-        file.writelines(json.dumps(command) + "\n" for command in commands())
+        file.writelines(json.dumps(command) + "\n" for command in commands(command_id))
         file.flush()
         glyph.glyph("publish", file.name)
     begun = glyph.value("SELECT clock_timestamp()")
@@ -71,11 +80,11 @@ def commands_a_second(glyph):
     return TASKS * PEOPLE / seconds
 
 
-def measured(glyph):
+def measured(glyph, command_id):
     """Commands a second, and of each command the bytes of the server's log: in all, and those that were images of whole pages."""
     written = "SELECT wal_bytes::float8, wal_fpi FROM pg_stat_wal"
     [(bytes_before, pages_before)] = glyph.rows(written)
-    speed = commands_a_second(glyph)
+    speed = commands_a_second(glyph, command_id)
     [(bytes_after, pages_after)] = glyph.rows(written)
     return speed, (bytes_after - bytes_before) / TASKS / PEOPLE, (pages_after - pages_before) / TASKS / PEOPLE
 
@@ -93,15 +102,17 @@ def store(glyph, events):
     glyph.rows("SELECT pg_prewarm(indexrelid) FROM pg_index WHERE indrelid IN ('stored_events'::regclass, 'commands'::regclass, 'tasks'::regclass)")
 
 
-def main(checks, events):
+def main(checks, events, version):
+    command_id = {4: fresh, 7: fresh_in_order}[version]
     with Deployment("growth-empty") as empty, Deployment("growth-full") as full:
         for glyph in (empty, full):
             glyph.create_workflow(WORKFLOW)
             glyph.start_worker().terminate()  # declares the queues
         store(full, events)
-        rounds = [(measured(empty), measured(full)) for _ in range(WARM_UP + ROUNDS)][WARM_UP:]
+        rounds = [(measured(empty, command_id), measured(full, command_id)) for _ in range(WARM_UP + ROUNDS)][WARM_UP:]
         stored = full.value("SELECT count(*) FROM stored_events")
         size = full.value("SELECT pg_size_pretty(pg_database_size(current_database()))")
+        print(f"          ids of commands are of version {version}")
         for name, results in (("an empty store", [one for one, _ in rounds]), (f"{stored:,} events ({size})", [one for _, one in rounds])):
             shown = ", ".join(f"{speed:,.0f} ({in_all:,.0f} B, {pages:.2f} pages)" for speed, in_all, pages in results)
             print(f"          {name}: commands/s (log of the server a command, whole pages of it) {shown}")
