@@ -49,25 +49,29 @@ fn what_is_offered_is_what_is_accepted() {
     );
 }
 
-/// The verbs on steps for which none is offered: the task does not wait in them.
+/// The verbs that are offered on other steps only, or on none.
 fn not_offered(scenario: &Scenario, offered: &[OfferedVerb]) -> Vec<OfferedVerb> {
-    let is_offered = |step| {
-        offered
+    let is_offered = |verb, step| {
+        let mut on_step = offered
             .iter()
-            .any(|verb| verb.step_id.as_ref() == Some(step))
+            .filter(|one| one.step_id.as_ref() == Some(step));
+        on_step.any(|one| one.verb == verb)
     };
     let started = scenario.state.is_some();
-    let steps = scenario.steps().filter(|step| started && !is_offered(step));
+    let steps = scenario.steps().filter(|_| started);
     let verbs = steps.flat_map(|step| {
-        ["retry", "advance", "pause", "resume", "assign"].map(|verb| OfferedVerb {
-            verb,
-            step_id: Some(step.clone()),
-            user_id: None,
-            needs: Vec::new(),
-            accepted: false,
-            code: None,
-            detail: None,
-        })
+        let verbs = ["retry", "advance", "pause", "resume", "assign"].into_iter();
+        verbs
+            .filter(move |verb| !is_offered(*verb, step))
+            .map(|verb| OfferedVerb {
+                verb,
+                step_id: Some(step.clone()),
+                user_id: None,
+                needs: Vec::new(),
+                accepted: false,
+                code: None,
+                detail: None,
+            })
     });
     verbs.collect()
 }
