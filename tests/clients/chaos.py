@@ -227,6 +227,8 @@ class Chaos:
         )
         self.checks.all("I10: no transaction is left open", idle)
         eventually(lambda: not self.unread())  # the numbers are some seconds old
+        if self.unread():
+            self.dump()
         self.checks.equal("I10: no message is left in a queue", self.unread(), {})
 
     def unread(self):
@@ -253,8 +255,16 @@ class Chaos:
     def dump(self):
         """What can be seen of a run that does not go on."""
         print(f"          {collections.Counter(fate for fate, *_ in self.journal.of('sent'))}, queues {self.broker.depths()}")
+        print(f"          dead-lettering {self.broker.dead_lettering()}")
+        print(f"          unacknowledged by channel {self.broker.unacknowledged()}")
         for worker in self.workers:
             print(f"          {worker.log.name}: {worker.get('/readyz')}")
+            held = [line for line in worker.get("/metrics")[1].splitlines() if line.startswith(("glyph_commands_held", "glyph_intake_held", "glyph_set_aside", "glyph_commands_total"))]
+            print(f"          {held}")
+        undecided = {id for id, in invariants.undecided(self.glyph, self.journal.sent(ORDINARY, OPTIONAL))}
+        print(f"          undecided: {[entry for entry in self.journal.of('sent') if entry[1] in undecided]}, at {time.time()}")
+        for row in self.glyph.rows("SELECT o::text FROM outbox o ORDER BY position LIMIT 10"):
+            print(f"          outbox {row}")
         for task, *_ in invariants.unfinished_tasks(self.glyph)[:1]:
             print(self.glyph.glyph("task", "explain", task))
             print(self.glyph.glyph("task", "history", task))
@@ -262,7 +272,7 @@ class Chaos:
                 print(f"          {row}")
             mine = {derived(task, who) for who in ("ann", "bob", "cem", "dead")}
             print(f"          confirmed to the producer: {[entry for entry in self.journal.of('sent') if entry[1] in mine]}")
-        for row in self.glyph.rows("SELECT pid, state, wait_event, left(query, 80) FROM pg_stat_activity WHERE datname = current_database()"):
+        for row in self.glyph.rows("SELECT pid, state, wait_event, (clock_timestamp() - xact_start)::text, (clock_timestamp() - state_change)::text, left(query, 80) FROM pg_stat_activity WHERE datname = current_database()"):
             print(f"          {row}", flush=True)
 
     # --- faults: each returns whether it was seen to hit ---

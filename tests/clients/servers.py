@@ -294,6 +294,16 @@ class RabbitMq:
         matched = re.fullmatch(r"\{ok, (.*)\}", done.stdout.strip(), re.DOTALL)
         return matched[1] if matched else ""
 
+    def dead_lettering(self):
+        """What queues dead-letter and have no confirm for, which no depth of theirs counts: as a node says it, or nothing."""
+        lookup = "[{N, I} || Q <- rabbit_amqqueue:list(), {resource, _, queue, N} <- [amqqueue:get_name(Q)], I <- [rabbit_amqqueue:info(Q, [messages_dlx])], I =/= [{messages_dlx, 0}]]."
+        return next((found for node in self.nodes if (found := self.evaluate(node, lookup))), "")
+
+    def unacknowledged(self):
+        """Of each channel with deliveries that a client has not acknowledged: its number of them, and who it is."""
+        lookup = "[I || I <- rabbit_channel:info_all([messages_unacknowledged, consumer_count, prefetch_count, number, connection, pid]), hd(I) =/= {messages_unacknowledged, 0}]."
+        return next((found for node in self.nodes if (found := self.evaluate(node, lookup))), "")
+
     def leader_of(self, queue):
         """The node that leads a quorum queue, asked of any that answers."""
         lookup = f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)), element(2, amqqueue:get_pid(Q)).'
