@@ -110,6 +110,13 @@ pub(super) fn operations() -> Vec<Operation> {
         ))
         .summary("Labels that are most likely wrong, with what is known now")
         .query("limit", "Labels to list.", page_limit())
+        .query(
+            "seconds",
+            "Look at tasks for about this time at the most.",
+            json_schema!({
+                "type": "number", "minimum": 0, "maximum": LOOKS_FOR.as_secs(), "default": LOOKS_FOR.as_secs()
+            }),
+        )
         .answers::<SuspectList>(200, "The likely errors first"),
         selected(Operation::post(
             "/api/v1/labels/look",
@@ -272,11 +279,15 @@ pub(super) async fn suspect(
 ) -> Result<Json<SuspectList>, Problem> {
     let (filter, after) = read_filter(&mut parameters)?;
     let limit = parameters.take_limit()?;
+    let seconds = parameters.take("seconds", "a number from 0 to 10", |text| {
+        let seconds = Duration::try_from_secs_f64(text.parse().ok()?).ok()?;
+        (seconds <= LOOKS_FOR).then_some(seconds)
+    })?;
     parameters.finish()?;
     let reader = label_reader(&*api.store, &api.orchestrator, filter).await?;
     let extent = Extent {
         after,
-        within: Some(LOOKS_FOR),
+        within: Some(seconds.unwrap_or(LOOKS_FOR)),
     };
     Ok(Json(suspects(reader, limit, extent).await?))
 }

@@ -3,6 +3,11 @@
 import { address, get, post } from './api.js'
 import { ago, ask, badge, bar, field, h, number, percent, table, taskLink } from './dom.js'
 
+/** Likely errors that are shown. */
+const LIKELY = 20
+/** For about how long one request looks for them, so that none keeps a worker long. */
+const LOOK_SECONDS = 0.05
+
 export async function view(ctx, place) {
   const { workflows } = await get('workflows', { archived: true }, ctx.signal)
   const ids = [...new Set(workflows.map(one => one.workflow))].sort()
@@ -20,14 +25,20 @@ export async function view(ctx, place) {
   await ctx.live(listed, async () => list(await get('labels', { workflow, limit: 50, after }, ctx.signal), workflow, after), 5)
 }
 
-/** Looks once: with many tasks it takes the worker some seconds. */
+/** Looks through all tasks once, some at a time, and shows what was found so far. */
 async function suspects(ctx, workflow, likely) {
   try {
-    const found = await get('labels/suspect', { workflow, limit: 20 }, ctx.signal)
-    likely.replaceChildren(table('Most likely wrong', ['Task', 'Step', 'Delivered', 'Now', 'Probably wrong'], found.suspects.map(one => [
-      taskLink(one.task_id), `${one.step}${one.field ? ` · ${one.field}` : ''}`, text(one.value), text(one.value_now), percent(one.error_probability, 1)]),
-    { empty: `No likely error among ${number(found.tasks)} tasks. Models know categories only.` }),
-    found.next_after ? h('p', { class: 'notice' }, `These are of the first ${number(found.tasks)} tasks; glyph labels suspect reads all.`) : '')
+    let [found, tasks, after] = [[], 0, '']
+    do {
+      const part = await get('labels/suspect', { workflow, limit: LIKELY, seconds: LOOK_SECONDS, after }, ctx.signal)
+      found = [...found, ...part.suspects].sort((a, b) => b.error_probability - a.error_probability).slice(0, LIKELY)
+      tasks += part.tasks
+      after = part.next_after
+      likely.replaceChildren(table('Most likely wrong', ['Task', 'Step', 'Delivered', 'Now', 'Probably wrong'], found.map(one => [
+        taskLink(one.task_id), `${one.step}${one.field ? ` · ${one.field}` : ''}`, text(one.value), text(one.value_now), percent(one.error_probability, 1)]),
+      { empty: `No likely error among ${number(tasks)} tasks. Models know categories only.` }),
+      after ? h('p', { class: 'notice' }, `Looked at ${number(tasks)} tasks so far.`) : '')
+    } while (after)
   } catch (error) {
     if (error.name !== 'AbortError') likely.replaceChildren(h('p', { class: 'notice bad' }, error.message))
   }

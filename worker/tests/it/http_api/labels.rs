@@ -230,6 +230,13 @@ async fn the_likely_error_comes_first_and_is_told_once() {
         .get("/api/v1/labels/suspect?workflow=adaptive&limit=1")
         .await;
     assert_eq!(one["suspects"].as_array().unwrap().len(), 1);
+    let short = "/api/v1/labels/suspect?workflow=adaptive&seconds=0";
+    assert_eq!(scene.get(short).await["tasks"], found["tasks"], "one page");
+    for wrong in ["11", "-1", "NaN", "x"] {
+        let path = format!("/api/v1/labels/suspect?workflow=adaptive&seconds={wrong}");
+        let answer = scene.server.get(&path).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.json);
+    }
 
     let look = async || {
         let answer = scene

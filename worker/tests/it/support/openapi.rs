@@ -117,6 +117,7 @@ impl Document {
         let value = match schema["type"].as_str() {
             Some("boolean") => value.parse::<bool>().map_or(json!(value), |b| json!(b)),
             Some("integer") => value.parse::<u64>().map_or(json!(value), |n| json!(n)),
+            Some("number") => value.parse::<f64>().map_or(json!(value), |n| json!(n)),
             _ => json!(value),
         };
         self.assert_valid(schema, &value, exchange);
