@@ -294,25 +294,32 @@ class RabbitMq:
         matched = re.fullmatch(r"\{ok, (.*)\}", done.stdout.strip(), re.DOTALL)
         return matched[1] if matched else ""
 
+    def evaluate_on_any(self, expression):
+        """What an expression gives on the first node that answers, as text; empty where none does."""
+        return next((found for node in self.at_work() if (found := self.evaluate(node, expression))), "")
+
+    def at_work(self):
+        """The nodes that can answer."""
+        return [node for node in self.nodes if node.lives() and not node.is_paused()]
+
     def dead_lettering(self):
         """What queues dead-letter and have no confirm for, which no depth of theirs counts: as a node says it, or nothing."""
         lookup = "[{N, I} || Q <- rabbit_amqqueue:list(), {resource, _, queue, N} <- [amqqueue:get_name(Q)], I <- [rabbit_amqqueue:info(Q, [messages_dlx])], I =/= [{messages_dlx, 0}]]."
-        return next((found for node in self.nodes if (found := self.evaluate(node, lookup))), "")
+        return self.evaluate_on_any(lookup)
 
     def unacknowledged(self):
         """Of each channel with deliveries that a client has not acknowledged: its number of them, and who it is."""
         lookup = "[I || I <- rabbit_channel:info_all([messages_unacknowledged, consumer_count, prefetch_count, number, connection, pid]), hd(I) =/= {messages_unacknowledged, 0}]."
-        return next((found for node in self.nodes if (found := self.evaluate(node, lookup))), "")
+        return self.evaluate_on_any(lookup)
 
     def leader_of(self, queue):
         """The node that leads a quorum queue, asked of any that answers."""
         lookup = f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)), element(2, amqqueue:get_pid(Q)).'
-        for node in self.nodes:
-            if node.lives() and not node.is_paused():
-                name = self.evaluate(node, lookup).strip("'")
-                found = [node for node in self.nodes if node.name == name]
-                if found:
-                    return found[0]
+        for asked in self.at_work():
+            name = self.evaluate(asked, lookup).strip("'")
+            found = [node for node in self.nodes if node.name == name]
+            if found:
+                return found[0]
         raise RuntimeError(f"no node knows who leads {queue}")
 
     def depths(self):
