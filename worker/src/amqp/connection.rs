@@ -38,7 +38,6 @@ use crate::{
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long declaring and subscribing may take; quorum queues may be electing leaders meanwhile.
 const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
-/// The first wait before the next attempt to connect, and about the longest.
 /// How often a connection without traffic is checked.
 const LOOK: Duration = Duration::from_millis(500);
 

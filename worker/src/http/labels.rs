@@ -253,10 +253,12 @@ impl Export {
         let (store, orchestrator) = (&*self.api.store, &*self.api.orchestrator);
         let mut reader = LabelReader::new(store, orchestrator, self.filter.clone());
         let page = tokio::select! {
-            page = reader.page(after, TASKS_AT_ONCE) => page,
+            // First: an answer whose pages are all at hand ends early, too.
+            biased;
             () = self.api.health.drained() => {
                 return Err(io::Error::other("the worker is shutting down"));
             }
+            page = reader.page(after, TASKS_AT_ONCE) => page,
         };
         let page = page.map_err(|error| {
             tracing::warn!(
