@@ -12,7 +12,7 @@ use std::{
     collections::{HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -58,22 +58,32 @@ pub(super) struct Watermark {
     tags: VecDeque<Tag>,
     given_back: Vec<u64>,
     lag_max: usize,
-    /// Bytes of the open deliveries.
-    held_bytes: usize,
     /// Open deliveries that were delivered before.
     again: usize,
+    held: Arc<Held>,
+    /// No delivery will come any more.
+    ended: bool,
+}
+
+/// What there is to report to the broker.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Report {
+    pub(super) frames: Vec<Frame>,
+    /// With these frames the channel has done all it was opened for.
+    pub(super) is_last: bool,
 }
 
 impl Watermark {
     /// `prefetch` is the most deliveries the broker leaves unacknowledged.
-    pub(super) fn new(prefetch: u16) -> Self {
+    pub(super) fn new(prefetch: u16, held: Arc<Held>) -> Self {
         Self {
             low: 0,
             tags: VecDeque::new(),
             given_back: Vec::new(),
             lag_max: usize::from(prefetch / 2),
-            held_bytes: 0,
             again: 0,
+            held,
+            ended: false,
         }
     }
 
@@ -82,7 +92,7 @@ impl Watermark {
     pub(super) fn delivered(&mut self, tag: u64, bytes: usize, again: bool) {
         while self.highest() < tag {
             self.tags.push_back(Tag::Open(Opened { bytes, again }));
-            self.held_bytes += bytes;
+            self.held.add(bytes);
             self.again += usize::from(again);
         }
     }
@@ -100,8 +110,14 @@ impl Watermark {
         }
     }
 
-    /// The frames that report to the broker everything that may be reported now.
-    pub(super) fn take(&mut self) -> Vec<Frame> {
+    /// No delivery will come any more: nothing waits for those before it.
+    pub(super) fn end(&mut self) {
+        self.ended = true;
+        self.lag_max = 0;
+    }
+
+    /// Reports to the broker everything that may be reported now.
+    pub(super) fn take(&mut self) -> Report {
         let mut frames: Vec<_> = self.given_back.drain(..).map(Frame::GiveBack).collect();
         let mut settled = None;
         while let Some(state) = self
@@ -125,7 +141,10 @@ impl Watermark {
                 }
             }
         }
-        frames
+        Report {
+            frames,
+            is_last: self.ended && self.tags.is_empty(),
+        }
     }
 
     fn highest(&self) -> u64 {
@@ -142,9 +161,46 @@ impl Watermark {
             return false;
         };
         *state = to;
-        self.held_bytes -= opened.bytes;
+        self.held.remove(opened.bytes);
         self.again -= usize::from(opened.again);
         true
+    }
+}
+
+/// The deliveries that are neither settled nor given back, of all channels of a queue.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    count: AtomicUsize,
+    bytes: AtomicUsize,
+    /// Notified after a delivery is settled or given back.
+    freed: Notify,
+}
+
+impl Held {
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Waits until no more than this is held. For one waiter.
+    pub(super) async fn at_most(&self, count: usize, bytes: usize) {
+        while self.count() > count || self.bytes() > bytes {
+            self.freed.notified().await;
+        }
+    }
+
+    fn add(&self, bytes: usize) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn remove(&self, bytes: usize) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.freed.notify_one();
     }
 }
 
@@ -153,8 +209,6 @@ impl Watermark {
 pub(super) struct ChannelAcks {
     watermark: Mutex<Watermark>,
     bell: Notify,
-    /// Notified after a delivery is settled or given back.
-    freed: Notify,
 }
 
 impl ChannelAcks {
@@ -162,24 +216,13 @@ impl ChannelAcks {
         self.lock().delivered(tag, bytes, again);
     }
 
-    /// The broker leaves at most this many deliveries unacknowledged from now on.
-    pub(super) fn prefetch(&self, prefetch: u16) {
-        self.lock().lag_max = usize::from(prefetch / 2);
+    /// No delivery will come any more.
+    pub(super) fn end(&self) {
+        self.lock().end();
+        self.bell.notify_one();
     }
 
-    /// Bytes of the deliveries that are neither settled nor given back.
-    pub(super) fn held_bytes(&self) -> usize {
-        self.lock().held_bytes
-    }
-
-    /// Waits until no more than `bytes` are held. For one waiter.
-    pub(super) async fn holds_at_most(&self, bytes: usize) {
-        while self.held_bytes() > bytes {
-            self.freed.notified().await;
-        }
-    }
-
-    pub(super) fn take(&self) -> Vec<Frame> {
+    pub(super) fn take(&self) -> Report {
         self.lock().take()
     }
 
@@ -196,41 +239,55 @@ impl ChannelAcks {
     }
 }
 
-/// The live channels. A channel that is gone drops its unsettled deliveries: the broker delivers
-/// them again, on another channel.
+/// A channel that is live until this is dropped. Its unsettled deliveries are dropped with it: the
+/// broker delivers them again, on another channel.
+#[derive(Debug)]
+pub(super) struct LiveChannel {
+    /// Never used again for another channel.
+    pub(super) id: u64,
+    pub(super) acks: Arc<ChannelAcks>,
+    tracker: Arc<AckTracker>,
+}
+
+impl Drop for LiveChannel {
+    fn drop(&mut self) {
+        self.tracker
+            .channels
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.id);
+    }
+}
+
+/// The live channels.
 #[derive(Debug, Default)]
 pub(super) struct AckTracker {
-    lanes: RwLock<HashMap<u64, Arc<ChannelAcks>>>,
+    channels: RwLock<HashMap<u64, Arc<ChannelAcks>>>,
     opened: AtomicU64,
     late: AtomicU64,
 }
 
 impl AckTracker {
-    /// A new channel, with an id that is never reused.
-    pub(super) fn open(&self, prefetch: u16) -> (u64, Arc<ChannelAcks>) {
-        let channel = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
-        let lane = Arc::new(ChannelAcks {
-            watermark: Mutex::new(Watermark::new(prefetch)),
+    /// A new channel on which the broker leaves at most `prefetch` deliveries unacknowledged.
+    pub(super) fn open(self: &Arc<Self>, prefetch: u16, held: Arc<Held>) -> LiveChannel {
+        let id = self.opened.fetch_add(1, Ordering::Relaxed) + 1;
+        let acks = Arc::new(ChannelAcks {
+            watermark: Mutex::new(Watermark::new(prefetch, held)),
             bell: Notify::new(),
-            freed: Notify::new(),
         });
-        self.lanes
+        self.channels
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(channel, Arc::clone(&lane));
-        (channel, lane)
-    }
-
-    /// Removes a channel that is gone.
-    pub(super) fn close(&self, channel: u64) {
-        self.lanes
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&channel);
+            .insert(id, Arc::clone(&acks));
+        LiveChannel {
+            id,
+            acks,
+            tracker: Arc::clone(self),
+        }
     }
 
     pub(super) fn is_live(&self, channel: u64) -> bool {
-        self.lanes
+        self.channels
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .contains_key(&channel)
@@ -251,24 +308,23 @@ impl AckTracker {
 
     fn apply(&self, receipts: &[Receipt], change: fn(&mut Watermark, u64)) {
         for run in receipts.chunk_by(|one, other| one.channel == other.channel) {
-            let lane = self
-                .lanes
+            let acks = self
+                .channels
                 .read()
                 .unwrap_or_else(PoisonError::into_inner)
                 .get(&run[0].channel)
                 .cloned();
-            let Some(lane) = lane else {
+            let Some(acks) = acks else {
                 self.late.fetch_add(run.len() as u64, Ordering::Relaxed);
                 continue;
             };
             {
-                let mut watermark = lane.lock();
+                let mut watermark = acks.lock();
                 for receipt in run {
                     change(&mut watermark, receipt.tag);
                 }
             }
-            lane.bell.notify_one();
-            lane.freed.notify_one();
+            acks.bell.notify_one();
         }
     }
 }
@@ -339,7 +395,7 @@ mod tests {
             steps in proptest::collection::vec(step(), 0..400),
         ) {
             let mut broker = Broker::default();
-            let mut watermark = Watermark::new(prefetch);
+            let mut watermark = Watermark::new(prefetch, Arc::default());
             let (mut settled, mut given_back) = (BTreeSet::new(), BTreeSet::new());
             for step in steps {
                 match step {
@@ -362,7 +418,7 @@ mod tests {
                         }
                     }
                     Step::Send => {
-                        watermark.take().into_iter().for_each(|frame| broker.receive(frame));
+                        watermark.take().frames.into_iter().for_each(|frame| broker.receive(frame));
                         prop_assert!(broker.acked.is_subset(&settled));
                         prop_assert_eq!(&broker.requeued, &given_back);
                         // The broker can continue: fewer deliveries are outstanding than the
@@ -379,74 +435,82 @@ mod tests {
                     settled.insert(tag);
                 }
             }
-            watermark.take().into_iter().for_each(|frame| broker.receive(frame));
+            watermark.take().frames.into_iter().for_each(|frame| broker.receive(frame));
             prop_assert_eq!(&broker.acked, &settled);
             prop_assert_eq!(&broker.requeued, &given_back);
             prop_assert!(broker.unacknowledged.is_empty());
             prop_assert!(watermark.tags.is_empty());
-            prop_assert_eq!(watermark.held_bytes, 0);
+            prop_assert_eq!((watermark.held.count(), watermark.held.bytes()), (0, 0));
         }
     }
 
     #[test]
     fn a_batch_takes_one_frame() {
-        let mut watermark = Watermark::new(100);
+        let mut watermark = Watermark::new(100, Arc::default());
         (1..=40).for_each(|tag| watermark.delivered(tag, 1, false));
         (1..=40).rev().for_each(|tag| watermark.settle(tag));
-        assert_eq!(watermark.take(), [Frame::AckUpTo(40)]);
-        assert_eq!(watermark.take(), []);
+        assert_eq!(watermark.take().frames, [Frame::AckUpTo(40)]);
+        assert_eq!(watermark.take().frames, []);
     }
 
     #[test]
     fn a_straggler_holds_back_no_more_than_half_the_prefetch() {
-        let mut watermark = Watermark::new(10);
+        let mut watermark = Watermark::new(10, Arc::default());
         (1..=5).for_each(|tag| watermark.delivered(tag, 1, false));
         (2..=5).for_each(|tag| watermark.settle(tag));
-        assert_eq!(watermark.take(), []);
+        assert_eq!(watermark.take().frames, []);
         watermark.delivered(6, 1, false);
         let singly: Vec<_> = (2..=5).map(Frame::Ack).collect();
-        assert_eq!(watermark.take(), singly);
+        assert_eq!(watermark.take().frames, singly);
         watermark.settle(1);
         watermark.settle(6);
-        assert_eq!(watermark.take(), [Frame::AckUpTo(6)]);
+        assert_eq!(watermark.take().frames, [Frame::AckUpTo(6)]);
     }
 
     /// It may be what kills the process, again and again.
     #[test]
     fn nothing_waits_behind_a_delivery_that_has_failed_before() {
-        let mut watermark = Watermark::new(100);
+        let mut watermark = Watermark::new(100, Arc::default());
         watermark.delivered(1, 1, true);
         (2..=4).for_each(|tag| watermark.delivered(tag, 1, false));
         (2..=3).for_each(|tag| watermark.settle(tag));
-        assert_eq!(watermark.take(), [Frame::Ack(2), Frame::Ack(3)]);
+        assert_eq!(watermark.take().frames, [Frame::Ack(2), Frame::Ack(3)]);
         watermark.settle(1);
-        assert_eq!(watermark.take(), [Frame::AckUpTo(1)]);
+        assert_eq!(watermark.take().frames, [Frame::AckUpTo(1)]);
         watermark.settle(4);
-        assert_eq!(watermark.take(), [Frame::AckUpTo(4)]);
+        assert_eq!(watermark.take().frames, [Frame::AckUpTo(4)]);
+    }
+
+    /// What the broker sent and nobody received is delivered again once the channel is closed.
+    #[test]
+    fn a_channel_that_has_ended_is_over_once_all_is_settled() {
+        let mut watermark = Watermark::new(100, Arc::default());
+        (1..=3).for_each(|tag| watermark.delivered(tag, 1, false));
+        watermark.settle(2);
+        watermark.end();
+        let report = |frames, is_last| Report { frames, is_last };
+        assert_eq!(watermark.take(), report(vec![Frame::Ack(2)], false));
+        watermark.give_back(1);
+        assert_eq!(watermark.take(), report(vec![Frame::GiveBack(1)], false));
+        watermark.settle(3);
+        assert_eq!(watermark.take(), report(vec![Frame::AckUpTo(3)], true));
+        let mut unused = Watermark::new(100, Arc::default());
+        assert_eq!(unused.take(), report(vec![], false));
+        unused.end();
+        assert_eq!(unused.take(), report(vec![], true));
     }
 
     #[test]
     fn a_receipt_of_a_dead_channel_is_counted_and_changes_nothing() {
-        let book = AckTracker::default();
-        let (old, _) = book.open(10);
-        book.close(old);
-        let (new, lane) = book.open(10);
-        lane.delivered(1, 1, false);
-        book.settle(&[
-            Receipt {
-                channel: old,
-                tag: 1,
-            },
-            Receipt {
-                channel: old,
-                tag: 2,
-            },
-        ]);
-        assert_eq!((book.late(), lane.take()), (2, vec![]));
-        book.settle(&[Receipt {
-            channel: new,
-            tag: 1,
-        }]);
-        assert_eq!((book.late(), lane.take()), (2, vec![Frame::AckUpTo(1)]));
+        let tracker = Arc::new(AckTracker::default());
+        let receipt = |channel, tag| Receipt { channel, tag };
+        let old = tracker.open(10, Arc::default()).id;
+        let new = tracker.open(10, Arc::default());
+        new.acks.delivered(1, 1, false);
+        tracker.settle(&[receipt(old, 1), receipt(old, 2)]);
+        assert_eq!((tracker.late(), new.acks.take().frames), (2, vec![]));
+        tracker.settle(&[receipt(new.id, 1)]);
+        let ack = vec![Frame::AckUpTo(1)];
+        assert_eq!((tracker.late(), new.acks.take().frames), (2, ack));
     }
 }

@@ -1,4 +1,11 @@
-//! Commands from the broker: connection A, one channel for each command queue.
+//! Commands from the broker: connection A, a channel for each subscription to a command queue.
+//!
+//! Some of what the broker sends to a consumer never arrives: a node of a cluster ends on the way,
+//! or the consumer was cancelled meanwhile. For the broker it is delivered, and stays so until
+//! another delivery to the same consumer shows the gap, or the channel ends. The consumer may wait
+//! for ever: with all that it may hold on the way, none is sent any more. So a subscription has a
+//! channel of its own, which is closed once it has ended and everything received over it is settled;
+//! and one that has been silent for a while is replaced. What was on the way is delivered again then.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -23,7 +30,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    acks::{AckTracker, ChannelAcks, Frame},
+    acks::{AckTracker, ChannelAcks, Frame, Held, LiveChannel},
     connection::{Link, Service, supervise},
     message,
     settings::AmqpSettings,
@@ -54,7 +61,7 @@ pub struct AmqpSource {
 #[derive(Debug)]
 struct Intake {
     settings: AmqpSettings,
-    acks: AckTracker,
+    acks: Arc<AckTracker>,
     state: watch::Sender<BrokerState>,
     paused: watch::Sender<bool>,
     /// Deliveries that wait for [`CommandSource::next`]: about [`HELD_BYTES_MAX`] for each queue,
@@ -75,7 +82,7 @@ impl AmqpSource {
         let closing = CancellationToken::new();
         let intake = Arc::new(Intake {
             settings,
-            acks: AckTracker::default(),
+            acks: Arc::default(),
             state: watch::Sender::new(BrokerState {
                 reason: Some("not connected yet".to_owned()),
                 ..BrokerState::default()
@@ -185,92 +192,96 @@ impl CommandSource for AmqpSource {
     }
 }
 
-/// A channel on which a queue is consumed.
-struct QueueChannel {
+/// How one queue is consumed from.
+struct QueueIntake {
     queue: CommandQueue,
     /// The queue's name.
     name: String,
+    link: Arc<Link>,
+    prefetch: Prefetch,
+    silence_max: Duration,
+    acks: Arc<AckTracker>,
+    held: Arc<Held>,
+    /// What was received.
+    buffer: mpsc::UnboundedSender<Delivery>,
+    /// Channels whose acks are to be sent.
+    opened: mpsc::UnboundedSender<(LiveChannel, Channel)>,
+}
+
+/// A consumer, on a channel of its own.
+struct Subscription {
     id: u64,
     channel: Channel,
     acks: Arc<ChannelAcks>,
-    prefetch: Prefetch,
+    consumer: Consumer,
 }
 
 #[async_trait]
 impl Service for Intake {
-    type Session = Vec<(CommandQueue, Channel)>;
+    type Session = ();
 
     const ROLE: &'static str = "consume";
 
-    async fn prepare(&self, link: &Arc<Link>) -> Result<Self::Session, BrokerError> {
-        declare_all(&self.settings, link).await?;
-        let mut channels = Vec::new();
-        for queue in CommandQueue::ALL {
-            channels.push((queue, link.channel().await?));
-        }
-        Ok(channels)
+    async fn prepare(&self, link: &Arc<Link>) -> Result<(), BrokerError> {
+        declare_all(&self.settings, link).await
     }
 
-    async fn serve(&self, link: &Arc<Link>, session: Self::Session) -> Result<(), BrokerError> {
-        let channels: Vec<_> = session
-            .into_iter()
-            .map(|(queue, channel)| {
-                let (id, acks) = self.acks.open(self.settings.prefetch);
-                QueueChannel {
-                    queue,
-                    name: self.settings.topology().queue(queue),
-                    id,
-                    channel,
-                    acks,
-                    prefetch: Prefetch::new(self.settings.prefetch),
-                }
-            })
-            .collect();
-        let ids: Vec<_> = channels.iter().map(|channel| channel.id).collect();
+    async fn serve(&self, link: &Arc<Link>, (): ()) -> Result<(), BrokerError> {
         *self.link() = Arc::downgrade(link);
-        let served = self.pump(link, channels).await;
-        for id in ids {
-            self.acks.close(id);
-        }
+        let (mut intakes, mut ackers) = (JoinSet::new(), JoinSet::new());
+        let served = self.pump(link, &mut intakes, &mut ackers).await;
+        // No channel is live after this.
+        intakes.shutdown().await;
+        ackers.shutdown().await;
         served
     }
 }
 
 impl Intake {
     /// Reads deliveries and sends acks until the connection fails or is to be closed.
-    async fn pump(&self, link: &Arc<Link>, session: Vec<QueueChannel>) -> Result<(), BrokerError> {
+    async fn pump(
+        &self,
+        link: &Arc<Link>,
+        intakes: &mut JoinSet<Result<(), Cause>>,
+        ackers: &mut JoinSet<Result<(), Cause>>,
+    ) -> Result<(), BrokerError> {
         let buffer = self
             .buffer
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
-        let mut intakes = JoinSet::new();
-        let mut ackers = JoinSet::new();
         // Closed once every queue is consumed, or held.
         let (ready, mut waiting) = mpsc::channel::<()>(1);
-        for channel in session {
-            ackers.spawn(send_acks(
-                channel.channel.clone(),
-                Arc::clone(&channel.acks),
-                self.closing.clone(),
-            ));
+        let (opened, mut channels) = mpsc::unbounded_channel();
+        for queue in CommandQueue::ALL {
             if let Some(buffer) = &buffer {
-                intakes.spawn(take_in(
-                    channel,
-                    buffer.clone(),
-                    self.paused.subscribe(),
-                    self.stop.clone(),
-                    ready.clone(),
-                ));
+                let queue = QueueIntake {
+                    queue,
+                    name: self.settings.topology().queue(queue),
+                    link: Arc::clone(link),
+                    prefetch: Prefetch::new(self.settings.prefetch),
+                    silence_max: self.settings.silence_max,
+                    acks: Arc::clone(&self.acks),
+                    held: Arc::default(),
+                    buffer: buffer.clone(),
+                    opened: opened.clone(),
+                };
+                let paused = self.paused.subscribe();
+                intakes.spawn(queue.take_in(paused, self.stop.clone(), ready.clone()));
             }
         }
-        drop((buffer, ready));
+        drop((buffer, ready, opened));
         let mut is_ready = false;
         let broken = link.broken(&self.state);
         let not_ours = watch_prefix(&self.settings, link);
         tokio::pin!(broken, not_ours);
         loop {
             tokio::select! {
+                // Before it is said that no acks are left to send.
+                biased;
+                Some((live, channel)) = channels.recv() => {
+                    ackers.spawn(send_acks(live, channel, self.closing.clone()));
+                }
                 error = &mut broken => return Err(error),
                 error = &mut not_ours => return Err(error),
                 None = waiting.recv(), if !is_ready => {
@@ -287,11 +298,9 @@ impl Intake {
                         self.end();
                     }
                 }
-                Some(ended) = ackers.join_next() => {
-                    joined(ended).map_err(|error| link.lost(error))?;
-                    if ackers.is_empty() {
-                        return Ok(());
-                    }
+                Some(ended) = ackers.join_next() => joined(ended).map_err(|error| link.lost(error))?,
+                () = self.closing.cancelled(), if intakes.is_empty() && ackers.is_empty() => {
+                    return Ok(());
                 }
             }
         }
@@ -317,116 +326,128 @@ fn joined(ended: Result<Result<(), Cause>, tokio::task::JoinError>) -> Result<()
     ended.unwrap_or_else(|panic| Err(panic.into()))
 }
 
-/// Buffers the deliveries of one queue. Subscribes whenever intake is not paused, and anew with
-/// another prefetch when the commands turn out to be of another size. Returns without an error only
-/// after `stop`, once everything that the broker had sent is handed over. Closing the channel
-/// instead would count as a failed delivery of each.
-async fn take_in(
-    mut queue: QueueChannel,
-    buffer: mpsc::UnboundedSender<Delivery>,
-    mut paused: watch::Receiver<bool>,
-    stop: CancellationToken,
-    ready: mpsc::Sender<()>,
-) -> Result<(), Cause> {
-    let mut ready = Some(ready);
-    loop {
-        if *paused.borrow_and_update() {
-            drop(ready.take());
-        }
-        let room = async {
-            paused.wait_for(|paused| !paused).await?;
-            queue.acks.holds_at_most(HELD_BYTES_MAX).await;
-            Ok::<(), Cause>(())
-        };
-        match stop.run_until_cancelled(room).await {
-            Some(room) => room?,
-            None => return Ok(()),
-        }
-        let mut consumer = queue.subscribe().await?;
-        drop(ready.take());
+impl QueueIntake {
+    /// Buffers the deliveries of the queue. Subscribes whenever intake is not paused, and anew with
+    /// another prefetch when the commands turn out to be of another size, or when none came for a
+    /// while. Returns without an error only after `stop`, once everything that the broker had sent
+    /// is handed over. Closing the channel instead would count as a failed delivery of each.
+    async fn take_in(
+        mut self,
+        mut paused: watch::Receiver<bool>,
+        stop: CancellationToken,
+        ready: mpsc::Sender<()>,
+    ) -> Result<(), Cause> {
+        let mut ready = Some(ready);
         loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                changed = paused.changed() => {
-                    changed?;
-                    if *paused.borrow_and_update() {
-                        break;
+            if *paused.borrow_and_update() {
+                drop(ready.take());
+            }
+            let room = async {
+                paused.wait_for(|paused| !paused).await?;
+                // The consumer may hold all of its prefetch, whatever is still at work.
+                let count = usize::from(self.prefetch.now() / 2);
+                self.held.at_most(count, HELD_BYTES_MAX).await;
+                Ok::<(), Cause>(())
+            };
+            match stop.run_until_cancelled(room).await {
+                Some(room) => room?,
+                None => return Ok(()),
+            }
+            let mut subscription = self.subscribe().await?;
+            drop(ready.take());
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => break,
+                    changed = paused.changed() => {
+                        changed?;
+                        if *paused.borrow_and_update() {
+                            break;
+                        }
                     }
+                    delivery = timeout(self.silence_max, subscription.consumer.next()) => match delivery {
+                        Ok(Some(delivery)) => self.hand_over(&subscription, delivery?),
+                        Ok(None) => return Err("the broker cancelled the consumer".into()),
+                        // Unless it has all that it may hold, which would become more.
+                        Err(_silent) if self.held.count() == 0 => break,
+                        Err(_silent) => {}
+                    },
                 }
-                delivery = consumer.next() => match delivery {
-                    Some(delivery) => queue.hand_over(delivery?, &buffer),
-                    None => return Err("the broker cancelled the consumer".into()),
-                },
+                if self.prefetch.adapt() || self.held.bytes() > 2 * HELD_BYTES_MAX {
+                    break;
+                }
             }
-            if queue.prefetch.adapt() || queue.acks.held_bytes() > 2 * HELD_BYTES_MAX {
-                break;
+            let cancelled = subscription
+                .channel
+                .basic_cancel(subscription.consumer.tag(), BasicCancelOptions::default());
+            timeout(CANCEL_TIMEOUT, cancelled).await??;
+            while let Some(delivery) = subscription.consumer.next().await {
+                self.hand_over(&subscription, delivery?);
             }
-        }
-        let cancelled = queue
-            .channel
-            .basic_cancel(consumer.tag(), BasicCancelOptions::default());
-        timeout(CANCEL_TIMEOUT, cancelled).await??;
-        while let Some(delivery) = consumer.next().await {
-            queue.hand_over(delivery?, &buffer);
-        }
-        if stop.is_cancelled() {
-            return Ok(());
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+            subscription.acks.end();
         }
     }
-}
 
-impl QueueChannel {
-    async fn subscribe(&self) -> Result<Consumer, Cause> {
+    async fn subscribe(&self) -> Result<Subscription, Cause> {
         let refused = |error: lapin::Error| BrokerError::Refused {
             action: format!("consuming from queue {}", self.name),
             source: error.into(),
         };
         let prefetch = self.prefetch.now();
-        self.acks.prefetch(prefetch);
+        let channel = self.link.channel().await?;
         // Set before the consumer starts; otherwise it starts with a flood.
-        self.channel
+        channel
             .basic_qos(prefetch, BasicQosOptions::default())
             .await
             .map_err(refused)?;
-        let consumer = self.channel.basic_consume(
+        let consumer = channel.basic_consume(
             self.name.as_str().into(),
             "".into(),
             BasicConsumeOptions::default(),
             FieldTable::default(),
         );
-        Ok(consumer.await.map_err(refused)?)
+        let consumer = consumer.await.map_err(refused)?;
+        let live = self.acks.open(prefetch, Arc::clone(&self.held));
+        let subscription = Subscription {
+            id: live.id,
+            channel: channel.clone(),
+            acks: Arc::clone(&live.acks),
+            consumer,
+        };
+        // Fails only if the connection is being closed.
+        let _ = self.opened.send((live, channel));
+        Ok(subscription)
     }
 
-    fn hand_over(
-        &mut self,
-        delivery: lapin::message::Delivery,
-        buffer: &mpsc::UnboundedSender<Delivery>,
-    ) {
+    fn hand_over(&mut self, from: &Subscription, delivery: lapin::message::Delivery) {
         let bytes = delivery.data.len();
         let tag = delivery.delivery_tag;
-        let read = read(self.queue, self.id, delivery);
+        let read = read(self.queue, from.id, delivery);
         self.prefetch.delivered(bytes);
-        self.acks.delivered(tag, bytes, read.deliveries_before > 0);
+        from.acks.delivered(tag, bytes, read.deliveries_before > 0);
         // Fails only if the receiver is gone.
-        let _ = buffer.send(read);
+        let _ = self.buffer.send(read);
     }
 }
 
 /// Reports settled deliveries to the broker: one frame for all that were settled since the last
-/// one.
+/// one. Closes the channel once nothing is left to report.
 async fn send_acks(
+    live: LiveChannel,
     channel: Channel,
-    acks: Arc<ChannelAcks>,
     closing: CancellationToken,
 ) -> Result<(), Cause> {
     loop {
-        let last = tokio::select! {
-            () = acks.rung() => false,
+        let closes = tokio::select! {
+            () = live.acks.rung() => false,
             () = closing.cancelled() => true,
         };
+        let report = live.acks.take();
         let channel = &channel;
-        try_join_all(acks.take().into_iter().map(async |frame| {
+        try_join_all(report.frames.into_iter().map(async |frame| {
             match frame {
                 Frame::AckUpTo(tag) => {
                     channel
@@ -452,7 +473,13 @@ async fn send_acks(
             }
         }))
         .await?;
-        if last {
+        if report.is_last {
+            // The broker reads this after the acks. The connection may close it as well.
+            let closed = channel.close(200, "OK".into());
+            closing.run_until_cancelled(closed).await.transpose()?;
+            return Ok(());
+        }
+        if closes {
             return Ok(());
         }
     }

@@ -27,6 +27,8 @@ pub struct AmqpSettings {
     pub confirm_timeout: Duration,
     /// How long one attempt to connect may take, from name lookup to an open connection.
     pub connect_timeout: Duration,
+    /// After this time without a delivery, and with none at work, a queue is subscribed to anew.
+    pub silence_max: Duration,
 }
 
 /// The URL cannot be used. The error does not repeat the URL, because it contains a password.
@@ -71,6 +73,7 @@ impl AmqpSettings {
             publish_channels: Self::PUBLISH_CHANNELS,
             confirm_timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(10),
+            silence_max: Duration::from_secs(30),
         })
     }
 

@@ -1,6 +1,6 @@
 //! Commands from the queues: delivered, settled, returned, drained.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use glyph_worker::{
     amqp::AmqpSource,
@@ -269,6 +269,83 @@ async fn a_paused_source_uses_up_no_deliveries() {
         assert!(again.iter().all(|delivery| delivery.deliveries_before == 1));
         source.settle(&receipts(&again));
         source.close().await;
+        publisher.close().await;
+    })
+    .await;
+}
+
+/// For the broker they are delivered; the consumer, cancelled or not, is never told of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deliveries_that_are_lost_on_the_way_are_made_again() {
+    with_world(async |world| {
+        let publisher = world.publisher().await;
+        let proxy = proxy(Cable::Whole).await;
+        let mut settings = world.settings_by(&proxy.url());
+        settings.silence_max = Duration::MAX;
+        let paused = AmqpSource::start(settings.clone());
+        consuming(&paused).await;
+        proxy.set(Cable::LosesDeliveries);
+        publish_all(&publisher, &commands("submission", 0..3)).await;
+        eventually("all are lost", async || proxy.lost() == 3).await;
+        proxy.set(Cable::Whole);
+        paused.pause(true);
+        let queue = world.topology.queue(CommandQueue::Submission);
+        world.wait_for_waiting(&queue, 3).await;
+        paused.pause(false);
+        let again = next_many(&paused, 3).await;
+        assert!(again.iter().all(|delivery| delivery.deliveries_before == 1));
+        paused.settle(&receipts(&again));
+        paused.close().await;
+
+        settings.silence_max = Duration::from_millis(500);
+        let silent = AmqpSource::start(settings);
+        consuming(&silent).await;
+        proxy.set(Cable::LosesDeliveries);
+        // All that it may hold to begin with.
+        publish_all(&publisher, &commands("submission", 0..32)).await;
+        eventually("all are lost", async || proxy.lost() == 35).await;
+        proxy.set(Cable::Whole);
+        let again = next_many(&silent, 32).await;
+        assert!(again.iter().all(|delivery| delivery.deliveries_before >= 1));
+        silent.settle(&receipts(&again));
+        silent.close().await;
+        assert_eq!(world.waiting(&queue).await, 0);
+        publisher.close().await;
+    })
+    .await;
+}
+
+/// What is at work does not become more because nothing arrives, or because intake was held.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_holds_all_it_may_takes_no_more() {
+    with_world(async |world| {
+        let publisher = world.publisher_on_a_whole_topology().await;
+        publish_all(&publisher, &commands("submission", 0..30)).await;
+        let mut settings = world.settings();
+        (settings.prefetch, settings.silence_max) = (10, Duration::from_millis(50));
+        let source = AmqpSource::start(settings);
+        let held = next_many(&source, 10).await;
+        let none_comes = async || {
+            timeout(Duration::from_millis(300), source.next())
+                .await
+                .is_err()
+        };
+        assert!(none_comes().await);
+        source.pause(true);
+        assert!(none_comes().await);
+        source.pause(false);
+        assert!(none_comes().await);
+        source.settle(&receipts(&held[..5]));
+        let more = next_many(&source, 10).await;
+        assert!(none_comes().await);
+        source.settle(&receipts(&held[5..]));
+        source.settle(&receipts(&more));
+        for _ in 0..10 {
+            source.settle(&[next(&source).await.receipt]);
+        }
+        source.close().await;
+        let queue = world.topology.queue(CommandQueue::Submission);
+        assert_eq!(world.waiting(&queue).await, 0);
         publisher.close().await;
     })
     .await;

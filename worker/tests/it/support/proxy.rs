@@ -26,6 +26,8 @@ pub(crate) enum Cable {
     /// Every third request that contains these bytes arrives, and its connection is dropped when
     /// the reply comes.
     LosesReplyTo(&'static str),
+    /// What a broker delivers does not arrive; all else does. To be set while nothing is on the way.
+    LosesDeliveries,
 }
 
 /// Forwards connections to another address, as the cable permits.
@@ -42,7 +44,7 @@ struct Shared {
     accepted: AtomicU64,
     /// Chunks that a silent cable did not pass on.
     swallowed: AtomicU64,
-    /// Requests whose replies may be lost, and replies lost.
+    /// Requests whose replies may be lost, and replies and deliveries lost.
     requests: AtomicU64,
     lost: AtomicU64,
 }
@@ -152,7 +154,19 @@ impl Shared {
 
     async fn replies(&self, mut from: OwnedReadHalf, mut to: OwnedWriteHalf, loses: &AtomicBool) {
         let mut buffer = vec![0; 64 * 1024];
+        let mut frames = Vec::new();
         while let Ok(count @ 1..) = from.read(&mut buffer).await {
+            if *self.cable.borrow() == Cable::LosesDeliveries {
+                frames.extend_from_slice(&buffer[..count]);
+                if to
+                    .write_all(&self.without_deliveries(&mut frames))
+                    .await
+                    .is_err()
+                {
+                    return;
+                }
+                continue;
+            }
             if loses.load(Ordering::SeqCst) {
                 self.lost.fetch_add(1, Ordering::SeqCst);
                 return;
@@ -161,6 +175,30 @@ impl Shared {
                 return;
             }
         }
+    }
+
+    /// Takes all whole frames of AMQP 0-9-1 (2.3.5); returns those that are not of a delivery.
+    fn without_deliveries(&self, frames: &mut Vec<u8>) -> Vec<u8> {
+        const HEADER: usize = 7;
+        const DELIVER: [u8; 4] = [0, 60, 0, 60];
+        let mut kept = Vec::new();
+        while let Some(size) = frames.get(3..HEADER) {
+            let size = u32::from_be_bytes(size.try_into().unwrap()) as usize;
+            let end = HEADER + size + 1;
+            if frames.len() < end {
+                break;
+            }
+            let frame: Vec<_> = frames.drain(..end).collect();
+            match frame[0] {
+                1 if frame[HEADER..].starts_with(&DELIVER) => {
+                    self.lost.fetch_add(1, Ordering::SeqCst);
+                }
+                // The header and the body of a message.
+                2 | 3 => {}
+                _ => kept.extend(frame),
+            }
+        }
+        kept
     }
 
     /// Whether the bytes just read are lost. Reading continues all the same: the end of the stream
