@@ -19,8 +19,8 @@ workflow:
   id: figures
   settings: { max_retries: 0 }
   steps:
-    - { id: annotate, type: annotation, completion: { type: annotation_count, count: 2 }, field: label,
-        consensus: { threshold: 1.0 } }
+    - { id: annotate, type: annotation, answer: { field: label, kind: category, values: [fine, toxic] },
+        completion: { type: confidence, target: 0.8, min: 2, max: 2, on_unsure: disagreement } }
     - { id: adjudicate, type: adjudication, assignment: { required_roles: [lead] } }
     - { id: notify, type: auto_process, handler: webhook, config: { url: "https://nobody.invalid/done" } }
   transitions:
@@ -67,7 +67,7 @@ COPY = """
 def main(checks, tasks):
     with Deployment("figures") as glyph:
         glyph.create_workflow(WORKFLOW)
-        glyph.create_workflow(WORKFLOW.replace("1000000", "2000000").replace("threshold: 1.0", "threshold: 0.9"))
+        glyph.create_workflow(WORKFLOW.replace("1000000", "2000000").replace("target: 0.8,", "target: 0.85,"))
         worker = glyph.start_worker()
         client = Client(worker.port)
         make(client, glyph)
@@ -78,6 +78,8 @@ def main(checks, tasks):
         seconds = settle(glyph, client)
         print(f"  projections and models of annotators have read the log after {seconds:.0f} s")
         print(f"  {filled:,} tasks, {glyph.value('SELECT count(*) FROM workflow_events'):,} events", flush=True)
+        suspects = client.get("labels/suspect?workflow=figures&limit=20&seconds=5")["suspects"]
+        checks.all("twenty labels are suspect", [len(suspects)] if len(suspects) != 20 else [])
         slow = measure(client, glyph)
         if "release" in pathlib.Path(glyph.program).parts:
             checks.all(f"what pages ask is answered within {P99_MAX * 1000:.0f} ms, of a hundred times all but one", slow)
@@ -187,7 +189,8 @@ def measure(client, glyph):
         ("agreement", "agreement", lambda n: "agreement"),
         ("labels", "labels", lambda n: "labels?workflow=figures&limit=50"),
         ("labels", "labels later", lambda n: f"labels?workflow=figures&limit=50&after={after}"),
-        ("labels", "labels/suspect", lambda n: "labels/suspect?workflow=figures&limit=20&seconds=0.05"),
+        *[("labels", f"labels/suspect {what}".strip(), lambda n, query=query: f"labels/suspect?workflow=figures&limit=20&seconds=0.05{query}") for what, query in (
+            ("", ""), ("later", f"&after={after}"))],
         ("labels", "calibration", lambda n: "calibration?workflow=figures"),
         ("log", "events", lambda n: "events?after=end&limit=200"),
     ]
