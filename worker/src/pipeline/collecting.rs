@@ -14,7 +14,7 @@ use tokio::{
 
 use super::{
     job::Incoming,
-    sizing::{BatchLimit, BatchMax, SUSPECT_AFTER, batch_len, may_be_poison},
+    sizing::{BatchLimit, BatchMax, Redelivered, batch_len, may_be_poison},
     suspects::Suspects,
 };
 use crate::broker::Receipt;
@@ -50,6 +50,7 @@ pub(super) struct Collector {
     /// Received commands that are not in a batch yet.
     waiting: VecDeque<Incoming>,
     pub(super) limit: BatchLimit,
+    pub(super) redelivered: Redelivered,
     bytes_max: usize,
     batch_wait: Duration,
     suspects: Arc<Suspects>,
@@ -66,6 +67,7 @@ impl Collector {
             incoming,
             waiting: VecDeque::new(),
             limit: BatchLimit::new(max.commands),
+            redelivered: Redelivered::default(),
             bytes_max: max.bytes,
             batch_wait,
             suspects,
@@ -106,7 +108,7 @@ impl Collector {
             max,
             |job| match runs_of(job, &known) {
                 // The list tells which of them are to blame: no need for smaller ones.
-                0 => job.deliveries_before().min(SUSPECT_AFTER),
+                0 => self.redelivered.divide(job.deliveries_before()),
                 _ => ALONE,
             },
             Incoming::bytes,

@@ -82,6 +82,7 @@ impl Lane {
             suspects.at_work(&watched).await;
             self.run_batch(jobs, on_locked).await;
             suspects.done(&watched).await;
+            self.collector.redelivered.outlived();
         }
     }
 

@@ -10,6 +10,34 @@ const DIVISOR: usize = 8;
 /// size is down to a few commands.
 pub(super) const SUSPECT_AFTER: u32 = 2;
 
+/// After so many batches of such commands that the process has outlived, they travel in larger ones: a lost
+/// link brings back thousands of commands, none of which has killed anything.
+const OUTLIVED: u32 = 4;
+
+/// What a process has learned of redelivered commands.
+#[derive(Debug, Default)]
+pub(super) struct Redelivered {
+    outlived: u32,
+}
+
+impl Redelivered {
+    /// A batch of commands that may have been the cause was run, and the process lives.
+    pub(super) fn outlived(&mut self) {
+        self.outlived = self.outlived.saturating_add(1);
+    }
+
+    /// How many of the earlier deliveries of a command divide its batch. Never none: what kills the
+    /// process may be yet to come.
+    pub(super) fn divide(&self, deliveries_before: u32) -> u32 {
+        let most = if self.outlived < OUTLIVED {
+            SUSPECT_AFTER
+        } else {
+            1
+        };
+        deliveries_before.min(most)
+    }
+}
+
 /// Bytes of commands in a batch of a worker. What is written for a command is about ten times its
 /// size, and each lane has a batch at work.
 const BATCH_BYTES_MAX: usize = 2 << 20;
@@ -117,6 +145,16 @@ mod tests {
         assert_eq!(size_max(512, u32::MAX), 1);
         assert_eq!(size_max(1, 0), 1);
         assert_eq!(size_max(0, 0), 1);
+    }
+
+    #[test]
+    fn what_a_process_outlives_makes_its_batches_larger() {
+        let mut redelivered = Redelivered::default();
+        let divided = |redelivered: &Redelivered| [0, 1, 2, 9].map(|n| redelivered.divide(n));
+        (1..OUTLIVED).for_each(|_| redelivered.outlived());
+        assert_eq!(divided(&redelivered), [0, 1, 2, 2]);
+        redelivered.outlived();
+        assert_eq!(divided(&redelivered), [0, 1, 1, 1]);
     }
 
     #[test]

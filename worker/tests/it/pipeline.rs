@@ -309,6 +309,28 @@ async fn redelivered_commands_travel_in_smaller_batches() {
     assert!(sizes.iter().all(|size| *size <= 8), "{sizes:?}");
 }
 
+/// A lost link brings back all that was on it, and none of it has killed anything.
+#[tokio::test]
+async fn redelivered_commands_that_kill_nothing_are_run_at_full_speed_again() {
+    let settings = PipelineSettings {
+        lanes: 1,
+        batch_max: BatchMax::of_commands(64),
+        batch_wait: Duration::from_millis(200),
+        ..PipelineSettings::default()
+    };
+    let world = World::with(settings).await;
+    for n in 0..60 {
+        let body = submission(task(n), "annotate", 1, "yes").to_string();
+        world
+            .broker
+            .send_with(body.as_bytes(), Properties::default(), 5);
+    }
+    settled(&world, 60).await;
+    world.drain().await;
+    let sizes = world.engine.sizes.lock().unwrap().clone();
+    assert_eq!(sizes[..5], [1, 1, 1, 1, 8], "{sizes:?}");
+}
+
 #[tokio::test]
 async fn a_store_that_is_away_holds_intake_and_loses_nothing() {
     let world = World::new().await;
