@@ -10,6 +10,7 @@ import contextlib
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,7 @@ WARM_UP_SECONDS = 6
 HIT_SECONDS_MAX = 30  # that a fault lasts longer, until it has hit something
 AGAIN_SECONDS_MAX = 120  # after which a fault that hit nothing is not tried again
 HEAL_SECONDS_MAX = 60  # until throughput is back
+ORPHANS_SECONDS = 10  # between two looks for deliveries of nobody
 DECIDED_SECONDS_MAX = 90  # what was set aside is tried once a minute
 DRAIN_SECONDS_MAX = 150  # what waits for a task that never comes takes a minute and a half
 OPEN_FILES_MORE_MAX = 16
@@ -117,6 +119,7 @@ class Chaos:
         }
         self.consumer_link = Proxy("consumer", broker.ports)
         self.hits = collections.Counter()
+        self.rested = threading.Event()
         self.down = set()  # workers that are meant to be
         self.surprises = []
 
@@ -162,12 +165,18 @@ class Chaos:
             self.look_after_workers()
             time.sleep(0.2)
         self.heal()
-        broken = time.monotonic() - begun
-        self.recover(usual)
-        self.producer.finish()
-        last = invariants.work_off(self.glyph, self.journal, self.producer, DRAIN_SECONDS_MAX)
-        print(f"          broken for {broken:.0f} s, worked off {time.monotonic() - self.healed:.0f} s later, at last {last}", flush=True)
-        self.at_rest(files)
+        operator = threading.Thread(target=self.free_orphans)
+        operator.start()
+        try:
+            broken = time.monotonic() - begun
+            self.recover(usual)
+            self.producer.finish()
+            last = invariants.work_off(self.glyph, self.journal, self.producer, DRAIN_SECONDS_MAX)
+            print(f"          broken for {broken:.0f} s, worked off {time.monotonic() - self.healed:.0f} s later, at last {last}", flush=True)
+            self.at_rest(files)
+        finally:
+            self.rested.set()
+            operator.join()
 
     def follow(self, track, faults, begun):
         for fault in faults:
@@ -200,6 +209,12 @@ class Chaos:
         for link in (link for links in self.links.values() for link in links):
             link.set(PASS)
         self.healed = time.monotonic()
+
+    def free_orphans(self):
+        """As docs/operations.md advises: RabbitMQ does not notice by itself that a cancelled consumer of a node that was away is gone."""
+        while not self.rested.wait(ORPHANS_SECONDS):
+            for queue in self.broker.free_orphans():
+                print(f"          {queue} kept deliveries for a consumer that is gone: moved to another leader", flush=True)
 
     def recover(self, usual):
         """Back to the usual throughput, and everything decided that was sent before."""
@@ -254,13 +269,19 @@ class Chaos:
 
     def dump(self):
         """What can be seen of a run that does not go on."""
-        print(f"          {collections.Counter(fate for fate, *_ in self.journal.of('sent'))}, queues {self.broker.depths()}")
+        depths = self.broker.depths()
+        print(f"          {collections.Counter(fate for fate, *_ in self.journal.of('sent'))}, queues {depths}")
+        for queue in [name for name, (_, unacknowledged) in depths.items() if unacknowledged]:
+            print(f"          consumers of {queue}: {self.broker.consumers_of(queue)}")
         print(f"          dead-lettering {self.broker.dead_lettering()}")
         print(f"          unacknowledged by channel {self.broker.unacknowledged()}")
         for worker in self.workers:
             print(f"          {worker.log.name}: {worker.get('/readyz')}")
-            held = [line for line in worker.get("/metrics")[1].splitlines() if line.startswith(("glyph_commands_held", "glyph_intake_held", "glyph_set_aside", "glyph_commands_total"))]
-            print(f"          {held}")
+            print("          " + ", ".join(line for line in worker.get("/metrics")[1].splitlines() if re.match(r"glyph_.* [^0]", line) and "_bucket" not in line))
+            worker.set_log("debug")
+        time.sleep(5)
+        for worker in self.workers:
+            worker.set_log("info")
         undecided = {id for id, in invariants.undecided(self.glyph, self.journal.sent(ORDINARY, OPTIONAL))}
         print(f"          undecided: {[entry for entry in self.journal.of('sent') if entry[1] in undecided]}, at {time.time()}")
         for row in self.glyph.rows("SELECT o::text FROM outbox o ORDER BY position LIMIT 10"):

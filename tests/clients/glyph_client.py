@@ -270,6 +270,12 @@ class Worker:
         except OSError:
             return 0, ""
 
+    def set_log(self, directives):
+        """How much it logs, until its next start."""
+        request = urllib.request.Request(f"http://{self.host.address}:{self.port}/api/v1/log", json.dumps({"filter": directives}).encode(), method="PUT")
+        request.add_header("Content-Type", "application/json")
+        urllib.request.urlopen(request, timeout=5).close()
+
     def is_ready(self):
         return self.get("/readyz", self.health_port)[0] == 200
 

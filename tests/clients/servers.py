@@ -312,6 +312,29 @@ class RabbitMq:
         lookup = "[I || I <- rabbit_channel:info_all([messages_unacknowledged, consumer_count, prefetch_count, number, connection, pid]), hd(I) =/= {messages_unacknowledged, 0}]."
         return self.evaluate_on_any(lookup)
 
+    def consumers_of(self, queue):
+        """What the leader of a quorum queue has of each of its consumers: whether its channel lives, its tag, its channel, and its other fields, with
+        the number of entries in place of a map. The one map of a consumer is what it has not acknowledged."""
+        lookup = (
+            f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)),'
+            " Short = fun(E) when is_map(E) -> {entries, map_size(E)}; (E) -> E end,"
+            " Lives = fun(P) -> rpc:call(node(P), erlang, is_process_alive, [P]) end,"
+            " {ok, {_, Found}, _} = ra:leader_query(amqqueue:get_pid(Q), fun(S) -> [{Tag, Pid, [Short(E) || E <- tuple_to_list(Has)]}"
+            " || M <- tuple_to_list(S), is_map(M), {{Tag, Pid}, Has} <- maps:to_list(M), is_pid(Pid), is_tuple(Has)] end),"
+            " [{Lives(Pid), Tag, Pid, Has} || {Tag, Pid, Has} <- Found]."
+        )
+        return self.evaluate_on_any(lookup)
+
+    def free_orphans(self):
+        """Where a queue keeps deliveries for consumers whose channels are gone, gives it another leader, which notices. Returns these queues."""
+        orphaned = [queue for queue, (_, unacknowledged) in self.depths().items() if unacknowledged and "{false," in self.consumers_of(queue)]
+        for queue in orphaned:
+            leader = self.leader_of(queue)
+            heir = next(node for node in self.nodes if node is not leader)
+            move = f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)), rabbit_quorum_queue:transfer_leadership(Q, \'{heir.name}\').'
+            self.evaluate(leader, move)
+        return orphaned
+
     def leader_of(self, queue):
         """The node that leads a quorum queue, asked of any that answers."""
         lookup = f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)), element(2, amqqueue:get_pid(Q)).'

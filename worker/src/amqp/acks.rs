@@ -110,6 +110,13 @@ impl Watermark {
         }
     }
 
+    /// Deliveries that the broker waits for although none will follow them.
+    fn left(&self) -> usize {
+        let known = |tag: &&Tag| **tag == Tag::Acknowledged;
+        let unknown = self.tags.len() - self.tags.iter().filter(known).count();
+        if self.ended { unknown } else { 0 }
+    }
+
     /// No delivery will come any more: nothing waits for those before it.
     pub(super) fn end(&mut self) {
         self.ended = true;
@@ -301,6 +308,13 @@ impl AckTracker {
         self.apply(receipts, Watermark::give_back);
     }
 
+    /// Deliveries of cancelled consumers that the broker waits for.
+    pub(super) fn left(&self) -> usize {
+        let channels = self.channels.read();
+        let channels = channels.unwrap_or_else(PoisonError::into_inner);
+        channels.values().map(|acks| acks.lock().left()).sum()
+    }
+
     /// Receipts that came after their channel was gone.
     pub(super) fn late(&self) -> u64 {
         self.late.load(Ordering::Relaxed)
@@ -487,13 +501,17 @@ mod tests {
         let mut watermark = Watermark::new(100, Arc::default());
         (1..=3).for_each(|tag| watermark.delivered(tag, 1, false));
         watermark.settle(2);
+        assert_eq!(watermark.left(), 0);
         watermark.end();
+        assert_eq!(watermark.left(), 3);
         let report = |frames, is_last| Report { frames, is_last };
         assert_eq!(watermark.take(), report(vec![Frame::Ack(2)], false));
+        assert_eq!(watermark.left(), 2);
         watermark.give_back(1);
         assert_eq!(watermark.take(), report(vec![Frame::GiveBack(1)], false));
         watermark.settle(3);
         assert_eq!(watermark.take(), report(vec![Frame::AckUpTo(3)], true));
+        assert_eq!(watermark.left(), 0);
         let mut unused = Watermark::new(100, Arc::default());
         assert_eq!(unused.take(), report(vec![], false));
         unused.end();

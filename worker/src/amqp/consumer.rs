@@ -6,6 +6,10 @@
 //! for ever: with all that it may hold on the way, none is sent any more. So a subscription has a
 //! channel of its own, which is closed once it has ended and everything received over it is settled;
 //! and one that has been silent for a while is replaced. What was on the way is delivered again then.
+//!
+//! A cluster forgets to ask after a *cancelled* consumer whose node was away: if its channel ends with
+//! deliveries, they stay unacknowledged until the queue has another leader (seen with RabbitMQ 3.10).
+//! Nothing that a client can do changes that, so a connection that ends like this is told of.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -230,6 +234,15 @@ impl Service for Intake {
         *self.link() = Arc::downgrade(link);
         let (mut intakes, mut ackers) = (JoinSet::new(), JoinSet::new());
         let served = self.pump(link, &mut intakes, &mut ackers).await;
+        let deliveries = self.acks.left();
+        if served.is_err() && deliveries > 0 {
+            tracing::warn!(
+                deliveries,
+                "the connection has ended with deliveries of cancelled consumers: where a node of a \
+                 cluster was away as well, they may stay with the broker (docs/operations.md, \
+                 Deliveries of nobody)"
+            );
+        }
         // No channel is live after this.
         intakes.shutdown().await;
         ackers.shutdown().await;
@@ -441,7 +454,7 @@ async fn send_acks(
     closing: CancellationToken,
 ) -> Result<(), Cause> {
     loop {
-        let closes = tokio::select! {
+        let is_closing = tokio::select! {
             () = live.acks.rung() => false,
             () = closing.cancelled() => true,
         };
@@ -479,7 +492,7 @@ async fn send_acks(
             closing.run_until_cancelled(closed).await.transpose()?;
             return Ok(());
         }
-        if closes {
+        if is_closing {
             return Ok(());
         }
     }
