@@ -34,6 +34,7 @@ AGAIN_SECONDS_MAX = 120  # after which a fault that hit nothing is not tried aga
 HEAL_SECONDS_MAX = 60  # until throughput is back
 ORPHANS_SECONDS = 10  # between two looks for deliveries of nobody
 DECIDED_SECONDS_MAX = 90  # what was set aside is tried once a minute
+DEAD_LETTERING_SECONDS_MAX = 240  # whose confirm was lost is sent once more after 180
 DRAIN_SECONDS_MAX = 150  # what waits for a task that never comes takes a minute and a half
 OPEN_FILES_MORE_MAX = 16
 COMMIT_WAITS_SECONDS = (6, 12)  # a worker gives a commit up after ten
@@ -172,6 +173,8 @@ class Chaos:
             self.recover(usual)
             self.producer.finish()
             last = invariants.work_off(self.glyph, self.journal, self.producer, DRAIN_SECONDS_MAX)
+            wait_until("nothing is on its way from a queue to another", lambda: self.broker.dead_lettering() == "[]", DEAD_LETTERING_SECONDS_MAX)
+            invariants.work_off(self.glyph, self.journal, self.producer, DRAIN_SECONDS_MAX)
             print(f"          broken for {broken:.0f} s, worked off {time.monotonic() - self.healed:.0f} s later, at last {last}", flush=True)
             self.at_rest(files)
         finally:

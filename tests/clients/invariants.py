@@ -108,6 +108,11 @@ def check_messages(checks, glyph, journal):
         if sequence and sequence <= newest.get(subject, ""):
             disorder.append((subject, sequence, newest[subject], kind))
         newest[subject] = max(sequence or "", newest.get(subject, ""))
+    if disorder:
+        # What a broker turned round is in the wrong order for all tasks alike, and what a worker sent so for one.
+        places, came = {id: place for place, id in enumerate(log)}, list(first)
+        late = next(at for at, id in enumerate(came) if first[id][:2] == disorder[0][:2])
+        print(f"          what came around {disorder[0]}, by its place in the log: {[places.get(id) for id in came[max(0, late - 25):late + 25]]}", flush=True)
     checks.all("I6: those of a task came in order", disorder)
     print(f"          {len(received) - len(first)} came again", flush=True)
 
