@@ -267,21 +267,21 @@ impl Intake {
         let (ready, mut waiting) = mpsc::channel::<()>(1);
         let (opened, mut channels) = mpsc::unbounded_channel();
         for queue in CommandQueue::ALL {
-            if let Some(buffer) = &buffer {
-                let queue = QueueIntake {
-                    queue,
-                    name: self.settings.topology().queue(queue),
-                    link: Arc::clone(link),
-                    prefetch: Prefetch::new(self.settings.prefetch),
-                    silence_max: self.settings.silence_max,
-                    acks: Arc::clone(&self.acks),
-                    held: Arc::default(),
-                    buffer: buffer.clone(),
-                    opened: opened.clone(),
-                };
-                let paused = self.paused.subscribe();
-                intakes.spawn(queue.take_in(paused, self.stop.clone(), ready.clone()));
-            }
+            // None after a stop.
+            let Some(buffer) = buffer.clone() else { break };
+            let queue = QueueIntake {
+                queue,
+                name: self.settings.topology().queue(queue),
+                link: Arc::clone(link),
+                prefetch: Prefetch::new(self.settings.prefetch),
+                silence_max: self.settings.silence_max,
+                acks: Arc::clone(&self.acks),
+                held: Arc::default(),
+                buffer,
+                opened: opened.clone(),
+            };
+            let paused = self.paused.subscribe();
+            intakes.spawn(queue.take_in(paused, self.stop.clone(), ready.clone()));
         }
         drop((buffer, ready, opened));
         let mut is_ready = false;
