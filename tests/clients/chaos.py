@@ -131,6 +131,7 @@ class Chaos:
         self.workers = [self.start_worker(number, webhooks) for number in range(WORKERS)]
         with Broker(glyph) as broker:
             Recorder.declare(broker)
+            Recorder.declare_ledger(broker)
         with self.handlers, Producer(glyph, self.journal, Commands(self.seed, DEAD), PER_SECOND) as producer:
             with Recorder(glyph, self.journal, producer.ask, amqp_url(self.consumer_link)) as recorder:
                 self.producer, self.recorder = producer, recorder
@@ -251,12 +252,14 @@ class Chaos:
 
     def unread(self):
         """Queues of commands, retries and the recorder in which something is left, ready or not acknowledged."""
-        read_by_nobody = ("dead", "step-completed", "transition-occurred")
+        read_by_nobody = ("dead", "step-completed", "transition-occurred", Recorder.LEDGER)
         return {name: depth for name, depth in self.broker.depths().items() if any(depth) and not name.endswith(read_by_nobody)}
 
     def check(self):
         checks = self.checks
-        invariants.check_settled(checks, self.glyph, self.journal)
+        with Broker(self.glyph) as broker:
+            ledger = Recorder.read_ledger(broker)
+        invariants.check_settled(checks, self.glyph, self.journal, ledger)
         checks.equal("I10: the workers stop in order", [worker.terminate() for worker in self.workers], [0] * WORKERS)
         invariants.check_rebuild(checks, self.glyph)
         checks.equal("the producer and the recorder never failed", [self.producer.failure, self.recorder.failure], [None, None])

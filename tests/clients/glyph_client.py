@@ -144,7 +144,7 @@ class Deployment:
         with Broker(self) as broker:
             ladder = [f"retry.{seconds}s" for seconds in (1, 4, 16, 60)]
             events = ("step-completed", "transition-occurred")
-            for queue in ("submission", "advance", "control", "dead", "deployment", "recorder", *events, *ladder):
+            for queue in ("submission", "advance", "control", "dead", "deployment", "recorder", "ledger", *events, *ladder):
                 broker.channel.queue_delete(broker.named(queue))
             for exchange in ("commands", "events", "dead", *ladder):
                 broker.channel.exchange_delete(broker.named(exchange))

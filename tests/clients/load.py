@@ -270,6 +270,31 @@ class Recorder(Background):
         broker.channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum", "x-single-active-consumer": True})
         broker.channel.queue_bind(queue, broker.named("events"), "#")
 
+    LEDGER = "ledger"
+
+    @classmethod
+    def declare_ledger(cls, broker):
+        """A second queue, which nobody reads before the end: what stands in it was never delivered, so its order is that of the senders."""
+        queue = broker.named(cls.LEDGER)
+        broker.channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
+        broker.channel.queue_bind(queue, broker.named("events"), "#")
+
+    @classmethod
+    def read_ledger(cls, broker):
+        """Takes all of it: id, subject, sequence and type of each message."""
+        queue, taken = broker.named(cls.LEDGER), []
+        broker.channel.basic_qos(prefetch_count=1000)
+        while broker.depth(queue):
+            for method, _, body in broker.channel.consume(queue, inactivity_timeout=1):
+                if method is None:
+                    break
+                message = json.loads(body)
+                taken.append((message["id"], message["subject"], message.get("sequence"), message["type"]))
+                if len(taken) % 500 == 0:
+                    broker.channel.basic_ack(method.delivery_tag, multiple=True)
+            broker.channel.cancel()
+        return taken
+
     def run(self):
         while not self.stopped.is_set():
             try:
