@@ -250,6 +250,7 @@ class Recorder(Background):
     """Keeps every message in the order of arrival, answers it, then acknowledges it. It goes on through any loss of its connection."""
 
     QUEUE = "recorder"
+    LEDGER = "ledger"
 
     def __init__(self, glyph, journal, ask, url=None):
         super().__init__()
@@ -269,8 +270,6 @@ class Recorder(Background):
         queue = broker.named(cls.QUEUE)
         broker.channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum", "x-single-active-consumer": True})
         broker.channel.queue_bind(queue, broker.named("events"), "#")
-
-    LEDGER = "ledger"
 
     @classmethod
     def declare_ledger(cls, broker):

@@ -316,7 +316,7 @@ class RabbitMq:
         """What the leader of a quorum queue has of each of its consumers: whether its channel lives, its tag, its channel, and its other fields, with
         the number of entries in place of a map. The one map of a consumer is what it has not acknowledged."""
         lookup = (
-            f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)),'
+            f'{with_queue(queue)},'
             " Short = fun(E) when is_map(E) -> {entries, map_size(E)}; (E) -> E end,"
             " Lives = fun(P) -> rpc:call(node(P), erlang, is_process_alive, [P]) end,"
             " {ok, {_, Found}, _} = ra:leader_query(amqqueue:get_pid(Q), fun(S) -> [{Tag, Pid, [Short(E) || E <- tuple_to_list(Has)]}"
@@ -331,13 +331,13 @@ class RabbitMq:
         for queue in orphaned:
             leader = self.leader_of(queue)
             heir = next(node for node in self.nodes if node is not leader)
-            move = f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)), rabbit_quorum_queue:transfer_leadership(Q, \'{heir.name}\').'
+            move = f'{with_queue(queue)}, rabbit_quorum_queue:transfer_leadership(Q, \'{heir.name}\').'
             self.evaluate(leader, move)
         return orphaned
 
     def leader_of(self, queue):
         """The node that leads a quorum queue, asked of any that answers."""
-        lookup = f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>)), element(2, amqqueue:get_pid(Q)).'
+        lookup = f'{with_queue(queue)}, element(2, amqqueue:get_pid(Q)).'
         for asked in self.at_work():
             name = self.evaluate(asked, lookup).strip("'")
             found = [node for node in self.nodes if node.name == name]
@@ -378,6 +378,11 @@ def write(path, text, mode):
     path.write_text(text)
     path.chmod(mode)
     give(path, "rabbitmq")
+
+
+def with_queue(queue):
+    """The beginning of an expression that has a queue as `Q`."""
+    return f'{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"{queue}">>))'
 
 
 def serves(node):
