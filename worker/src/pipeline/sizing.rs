@@ -8,7 +8,7 @@ const DIVISOR: usize = 8;
 
 /// After this many earlier deliveries, what is run is written down before: a batch of any allowed
 /// size is down to a few commands.
-pub(super) const SUSPECT_AFTER: u32 = 2;
+const SUSPECT_AFTER: u32 = 2;
 
 /// After so many batches of such commands that the process has outlived, they travel in larger ones: a lost
 /// link brings back thousands of commands, none of which has killed anything.

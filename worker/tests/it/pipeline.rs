@@ -288,8 +288,8 @@ async fn a_batch_that_the_version_check_refuses_is_counted_and_its_command_tried
     assert!(metrics.contains("\nglyph_version_conflicts_total 1"));
 }
 
-#[tokio::test]
-async fn redelivered_commands_travel_in_smaller_batches() {
+/// The sizes of the batches in which commands are run that were all delivered so often before.
+async fn sizes_of_redelivered(commands: usize, deliveries_before: u32) -> Vec<usize> {
     let settings = PipelineSettings {
         lanes: 1,
         batch_max: BatchMax::of_commands(64),
@@ -297,37 +297,27 @@ async fn redelivered_commands_travel_in_smaller_batches() {
         ..PipelineSettings::default()
     };
     let world = World::with(settings).await;
-    for n in 0..32 {
+    for n in (0..).take(commands) {
         let body = submission(task(n), "annotate", 1, "yes").to_string();
         world
             .broker
-            .send_with(body.as_bytes(), Properties::default(), 1);
+            .send_with(body.as_bytes(), Properties::default(), deliveries_before);
     }
-    settled(&world, 32).await;
+    settled(&world, commands).await;
     world.drain().await;
-    let sizes = world.engine.sizes.lock().unwrap().clone();
+    world.engine.sizes.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn redelivered_commands_travel_in_smaller_batches() {
+    let sizes = sizes_of_redelivered(32, 1).await;
     assert!(sizes.iter().all(|size| *size <= 8), "{sizes:?}");
 }
 
 /// A lost link brings back all that was on it, and none of it has killed anything.
 #[tokio::test]
-async fn redelivered_commands_that_kill_nothing_are_run_at_full_speed_again() {
-    let settings = PipelineSettings {
-        lanes: 1,
-        batch_max: BatchMax::of_commands(64),
-        batch_wait: Duration::from_millis(200),
-        ..PipelineSettings::default()
-    };
-    let world = World::with(settings).await;
-    for n in 0..60 {
-        let body = submission(task(n), "annotate", 1, "yes").to_string();
-        world
-            .broker
-            .send_with(body.as_bytes(), Properties::default(), 5);
-    }
-    settled(&world, 60).await;
-    world.drain().await;
-    let sizes = world.engine.sizes.lock().unwrap().clone();
+async fn redelivered_commands_that_kill_nothing_travel_in_larger_batches_again() {
+    let sizes = sizes_of_redelivered(60, 5).await;
     assert_eq!(sizes[..5], [1, 1, 1, 1, 8], "{sizes:?}");
 }
 
