@@ -79,14 +79,25 @@ impl AmqpDeadLetters {
     }
 
     /// Opens a queue on a connection of its own.
-    async fn open(&self, queue: String) -> Result<(Link, QueueReader<'_>), BrokerError> {
+    async fn open(&self, queue: String) -> Result<QueueReader<'_>, BrokerError> {
         let link = Link::open(&self.settings, "dead letters").await?;
-        match QueueReader::open(&self.settings, &link, queue).await {
-            Ok(reader) => Ok((link, reader)),
-            Err(error) => {
-                link.close().await;
-                Err(error)
-            }
+        let channel = link
+            .confirming_within(self.settings.connect_timeout)
+            .await?;
+        let mut reader = QueueReader {
+            settings: &self.settings,
+            link,
+            channel,
+            queue,
+            unread: 0,
+            held: VecDeque::new(),
+            pages: 0,
+            largest: 0,
+            is_untold: false,
+        };
+        match reader.begin().await {
+            Ok(()) => Ok(reader),
+            Err(error) => reader.close(Err(error)).await,
         }
     }
 }
@@ -94,14 +105,14 @@ impl AmqpDeadLetters {
 #[async_trait]
 impl DeadLetters for AmqpDeadLetters {
     async fn visit(&self, visitor: Visitor<'_>) -> Result<usize, BrokerError> {
-        let (link, mut reader) = self.open(self.dead()).await?;
+        let mut reader = self.open(self.dead()).await?;
         let visited = reader.visit(visitor).await;
-        reader.close(&link, visited).await
+        reader.close(visited).await
     }
 
     async fn set_aside(&self, limit: usize) -> Result<Vec<DeadLetter>, BrokerError> {
         let queue = self.settings.topology().retry(RetryDelay::S60);
-        let (link, mut reader) = self.open(queue).await?;
+        let mut reader = self.open(queue).await?;
         let mut found = Vec::new();
         let mut visitor = |handle: &str, letter: &Letter| {
             if found.len() >= limit {
@@ -113,7 +124,7 @@ impl DeadLetters for AmqpDeadLetters {
             Visit::Leave
         };
         let visited = reader.visit(&mut visitor).await;
-        reader.close(&link, visited).await?;
+        reader.close(visited).await?;
         Ok(found)
     }
 
@@ -122,21 +133,22 @@ impl DeadLetters for AmqpDeadLetters {
         chosen: Chosen<'_>,
         keeper: &mut dyn LetterStore,
     ) -> Result<usize, BrokerError> {
-        let (link, mut reader) = self.open(self.dead()).await?;
+        let mut reader = self.open(self.dead()).await?;
         let taken = reader.take(chosen, keeper).await;
-        reader.close(&link, taken).await
+        reader.close(taken).await
     }
 
     async fn replace(&self, handle: &str, by: Letter) -> Result<bool, BrokerError> {
-        let (link, mut reader) = self.open(self.dead()).await?;
+        let mut reader = self.open(self.dead()).await?;
         let replaced = reader.replace(handle, &by).await;
-        reader.close(&link, replaced).await
+        reader.close(replaced).await
     }
 }
 
 /// A queue whose messages are read page by page and stay unacked.
 struct QueueReader<'a> {
     settings: &'a AmqpSettings,
+    link: Link,
     channel: Channel,
     queue: String,
     /// Messages that were there at the beginning and were not read yet.
@@ -152,26 +164,11 @@ struct QueueReader<'a> {
 /// Letters, with their delivery tags.
 type Page = Vec<(u64, Letter)>;
 
-impl<'a> QueueReader<'a> {
+impl QueueReader<'_> {
     /// Waits until nobody holds a message of the queue. Messages that come later are not read.
-    async fn open(
-        settings: &'a AmqpSettings,
-        link: &Link,
-        queue: String,
-    ) -> Result<Self, BrokerError> {
-        let channel = link.confirming_within(settings.connect_timeout).await?;
-        let mut reader = Self {
-            settings,
-            channel,
-            queue,
-            unread: 0,
-            held: VecDeque::new(),
-            pages: 0,
-            largest: 0,
-            is_untold: false,
-        };
-        reader.unread = reader.told().await?;
-        Ok(reader)
+    async fn begin(&mut self) -> Result<(), BrokerError> {
+        self.unread = self.told().await?;
+        Ok(())
     }
 
     async fn visit(&mut self, visitor: Visitor<'_>) -> Result<usize, BrokerError> {
@@ -272,16 +269,12 @@ impl<'a> QueueReader<'a> {
     }
 
     /// Puts back what was not removed, if the work was done, and closes the connection.
-    async fn close<T>(
-        mut self,
-        link: &Link,
-        worked: Result<T, BrokerError>,
-    ) -> Result<T, BrokerError> {
+    async fn close<T>(mut self, worked: Result<T, BrokerError>) -> Result<T, BrokerError> {
         let returned = match worked {
             Ok(done) => self.put_back().await.map(|()| done),
             Err(error) => Err(error),
         };
-        link.close().await;
+        self.link.close().await;
         returned
     }
 
@@ -338,31 +331,37 @@ impl<'a> QueueReader<'a> {
 
     /// [`ask`](Self::ask), of a queue that seems empty: with a consumer of its own, which a true answer
     /// counts.
+    ///
+    /// A message that comes just now may be given to that consumer, and even be on its way to it when
+    /// it is cancelled. So its channel ends with it, with which the queue takes back what it gave; until
+    /// it has, the consumer would be taken for somebody else, who holds what is to be read.
     async fn probe(&self) -> Result<(usize, usize), BrokerError> {
         let probing = async {
             let refused = |error| {
                 let action = format!("a look at queue {}", self.queue);
                 self.settings.refused(&action, error)
             };
-            let mut probe = self.subscribe("probe", 1).await.map_err(refused)?;
-            let (consumers, ready) = loop {
+            let channel = self.link.channel().await?;
+            let _probe = self
+                .subscribe(&channel, "probe", 1)
+                .await
+                .map_err(refused)?;
+            let (consumers, mut ready) = loop {
                 match self.look().await? {
-                    (0, 0) => sleep(LOOK).await,
+                    (0, _) => sleep(LOOK).await,
                     answer => break answer,
                 }
             };
-            self.unsubscribe("probe").await.map_err(refused)?;
-            let mut found = 0;
-            while let Some(letter) = probe.next().await {
-                let requeue = BasicNackOptions {
-                    requeue: true,
-                    ..BasicNackOptions::default()
-                };
-                let letter = letter.map_err(refused)?;
-                letter.nack(requeue).await.map_err(refused)?;
-                found += 1;
+            channel.close(200, "OK".into()).await.map_err(refused)?;
+            // As above: one answer alone is not believed.
+            let mut fewer = 0;
+            while fewer < EMPTY_ANSWERS {
+                sleep(LOOK).await;
+                let (counted, there) = self.look().await?;
+                fewer += u32::from(counted < consumers);
+                ready = ready.max(there);
             }
-            Ok((consumers.saturating_sub(1), ready + found))
+            Ok((consumers - 1, ready))
         };
         self.settings
             .answered("a look at dead letters", probing)
@@ -370,11 +369,16 @@ impl<'a> QueueReader<'a> {
     }
 
     /// A consumer that is sent so many messages.
-    async fn subscribe(&self, name: &str, prefetch: u16) -> lapin::Result<Consumer> {
+    async fn subscribe(
+        &self,
+        channel: &Channel,
+        name: &str,
+        prefetch: u16,
+    ) -> lapin::Result<Consumer> {
         let qos = BasicQosOptions::default();
-        self.channel.basic_qos(prefetch, qos).await?;
+        channel.basic_qos(prefetch, qos).await?;
         let (queue, options) = (self.queue.as_str().into(), BasicConsumeOptions::default());
-        self.channel
+        channel
             .basic_consume(queue, name.into(), options, FieldTable::default())
             .await
     }
@@ -443,7 +447,7 @@ impl<'a> QueueReader<'a> {
                 self.settings.refused(&action, error)
             };
             let prefetch = u16::try_from(wanted).unwrap_or(u16::MAX);
-            let deliveries = self.subscribe(&consumer, prefetch).await;
+            let deliveries = self.subscribe(&self.channel, &consumer, prefetch).await;
             let mut deliveries = deliveries.map_err(refused)?;
             let mut page = Page::with_capacity(wanted);
             while page.len() < wanted {
