@@ -35,8 +35,8 @@ use crate::{
     telemetry,
 };
 
-/// How often the status is read at most.
-const EVERY: Duration = Duration::from_secs(1);
+/// How long nothing is read after a reading, so that what is shown is younger than two seconds.
+const EVERY: Duration = Duration::from_millis(1500);
 /// A reading is repeated only after this many times as long as it took, but for [`EVERY_MAX`].
 const PAUSE_FACTOR: u32 = 25;
 const EVERY_MAX: Duration = Duration::from_secs(10);
@@ -52,11 +52,11 @@ pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::get("/api/v1/status", "show_status", show)
             .summary("The deployment at a glance: parts, tasks by step, queues, what waits to be published")
-            .answers::<Status>(200, "The status, a second old at most while somebody looks"),
+            .answers::<Status>(200, "The status, two seconds old at most while somebody looks"),
         // A stream has no end that a client made from the document would wait for.
         Operation::get("/ui/events", "watch_status", watch_status)
             .unlisted()
-            .summary("The status as server-sent events: `status` about each second, `task` when a task changes")
+            .summary("The status as server-sent events: `status` every one and a half seconds, `task` when a task changes")
             .query(
                 "task",
                 "Also tell when this task changes.",
