@@ -32,9 +32,9 @@ WARM_UP_SECONDS = 6
 HIT_SECONDS_MAX = 30  # that a fault lasts longer, until it has hit something
 AGAIN_SECONDS_MAX = 120  # after which a fault that hit nothing is not tried again
 HEAL_SECONDS_MAX = 60  # until throughput is back
-ORPHANS_SECONDS = 10  # between two looks for deliveries of nobody
+OPERATOR_SECONDS = 10  # between two looks for what a queue waits for in vain
 DECIDED_SECONDS_MAX = 90  # what was set aside is tried once a minute
-DEAD_LETTERING_SECONDS_MAX = 240  # whose confirm was lost is sent once more after 180
+DEAD_LETTERING_SECONDS_MAX = 120  # until a queue that has no confirm has had another leader
 DRAIN_SECONDS_MAX = 150  # what waits for a task that never comes takes a minute and a half
 OPEN_FILES_MORE_MAX = 16
 COMMIT_WAITS_SECONDS = (6, 12)  # a worker gives a commit up after ten
@@ -167,14 +167,14 @@ class Chaos:
             self.look_after_workers()
             time.sleep(0.2)
         self.heal()
-        operator = threading.Thread(target=self.free_orphans)
+        operator = threading.Thread(target=self.operate)
         operator.start()
         try:
             broken = time.monotonic() - begun
             self.recover(usual)
             self.producer.finish()
             last = invariants.work_off(self.glyph, self.journal, self.producer, DRAIN_SECONDS_MAX)
-            wait_until("nothing is on its way from a queue to another", lambda: self.broker.dead_lettering() == "[]", DEAD_LETTERING_SECONDS_MAX)
+            wait_until("nothing is on its way from a queue to another", lambda: self.broker.dead_lettering() == set(), DEAD_LETTERING_SECONDS_MAX)
             invariants.work_off(self.glyph, self.journal, self.producer, DRAIN_SECONDS_MAX)
             print(f"          broken for {broken:.0f} s, worked off {time.monotonic() - self.healed:.0f} s later, at last {last}", flush=True)
             self.at_rest(files)
@@ -214,11 +214,15 @@ class Chaos:
             link.set(PASS)
         self.healed = time.monotonic()
 
-    def free_orphans(self):
-        """As docs/operations.md advises: RabbitMQ does not notice by itself that a cancelled consumer of a node that was away is gone."""
-        while not self.rested.wait(ORPHANS_SECONDS):
-            for queue in self.broker.free_orphans():
-                print(f"          {queue} kept deliveries for a consumer that is gone: moved to another leader", flush=True)
+    def operate(self):
+        """As docs/operations.md advises: what RabbitMQ does not notice by itself after nodes were away, another leader of the queue does."""
+        dead_lettering = set()
+        while not self.rested.wait(OPERATOR_SECONDS):
+            orphans, before, dead_lettering = self.broker.with_orphans(), dead_lettering, self.broker.dead_lettering() or set()
+            for queues, why in ((orphans, "keeps deliveries for a consumer that is gone"), (before & dead_lettering, "has no confirm for what it dead-letters")):
+                for queue in queues:
+                    print(f"          {queue} {why}: moved to another leader", flush=True)
+                    self.broker.move(queue)
 
     def recover(self, usual):
         """Back to the usual throughput, and everything decided that was sent before."""

@@ -303,9 +303,10 @@ class RabbitMq:
         return [node for node in self.nodes if node.lives() and not node.is_paused()]
 
     def dead_lettering(self):
-        """What queues dead-letter and have no confirm for, which no depth of theirs counts: as a node says it, or nothing."""
+        """The queues that dead-letter messages and have no confirm for them, which no depth of theirs counts; None where no node answers."""
         lookup = "[{N, I} || Q <- rabbit_amqqueue:list(), {resource, _, queue, N} <- [amqqueue:get_name(Q)], I <- [rabbit_amqqueue:info(Q, [messages_dlx])], I =/= [{messages_dlx, 0}]]."
-        return self.evaluate_on_any(lookup)
+        said = self.evaluate_on_any(lookup)
+        return set(re.findall(r'<<"([^"]+)">>', said)) if said else None
 
     def unacknowledged(self):
         """Of each channel with deliveries that a client has not acknowledged: its number of them, and who it is."""
@@ -325,15 +326,15 @@ class RabbitMq:
         )
         return self.evaluate_on_any(lookup)
 
-    def free_orphans(self):
-        """Where a queue keeps deliveries for consumers whose channels are gone, gives it another leader, which notices. Returns these queues."""
-        orphaned = [queue for queue, (_, unacknowledged) in self.depths().items() if unacknowledged and "{false," in self.consumers_of(queue)]
-        for queue in orphaned:
-            leader = self.leader_of(queue)
-            heir = next(node for node in self.nodes if node is not leader)
-            move = f'{with_queue(queue)}, rabbit_quorum_queue:transfer_leadership(Q, \'{heir.name}\').'
-            self.evaluate(leader, move)
-        return orphaned
+    def with_orphans(self):
+        """The queues that keep deliveries for consumers whose channels are gone."""
+        return {queue for queue, (_, unacknowledged) in self.depths().items() if unacknowledged and "{false," in self.consumers_of(queue)}
+
+    def move(self, queue):
+        """Gives a quorum queue another leader."""
+        leader = self.leader_of(queue)
+        heir = next(node for node in self.nodes if node is not leader)
+        self.evaluate(leader, f'{with_queue(queue)}, rabbit_quorum_queue:transfer_leadership(Q, \'{heir.name}\').')
 
     def leader_of(self, queue):
         """The node that leads a quorum queue, asked of any that answers."""
