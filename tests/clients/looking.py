@@ -1,7 +1,8 @@
 """What it costs that somebody looks: processor time of the worker and of PostgreSQL for a command, with and without a page *Now* that is open.
 
 Not in the daily run: it takes minutes, and asks for a quiet machine. Rounds of the same paced load alternate between the two, on a PostgreSQL of
-the check's own, so that nobody else's work is counted. Use a release build (`GLYPH_BIN`).
+the check's own, so that nobody else's work is counted. Many short rounds tell more than few long ones: what a command costs drifts. Use a
+release build (`GLYPH_BIN`).
 """
 
 import os
@@ -74,7 +75,8 @@ def play(checks, glyph, folder, rounds, seconds):
                 print(f"  {how:<16} {cost * 1e6:7.1f} µs a command (worker {parts[0] * 1e6:.1f}, PostgreSQL {parts[1] * 1e6:.1f})", flush=True)
     pairs = [looked / alone for alone, looked in zip(costs[False], costs[True])]
     ratio = statistics.median(pairs)
-    print(f"  ratio, the median of {rounds} pairs: {ratio:.3f} (from {min(pairs):.3f} to {max(pairs):.3f})", flush=True)
+    error = statistics.pstdev(pairs) / max(rounds - 1, 1) ** 0.5
+    print(f"  ratio, the median of {rounds} pairs: {ratio:.3f} (mean {statistics.mean(pairs):.3f} ± {error:.3f})", flush=True)
     checks.true(f"who looks makes a command at most {(ALOUD_MAX - 1) * 100:.0f} % dearer", ratio <= ALOUD_MAX, f"{ratio:.3f}")
 
 
