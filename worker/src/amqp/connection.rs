@@ -36,8 +36,8 @@ use crate::{
 
 /// How long closing may take before the socket is shut without waiting for the broker.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long declaring and subscribing may take; quorum queues may be electing leaders meanwhile.
-const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long declaring, and subscribing to a queue, may take; quorum queues may be electing leaders meanwhile.
+pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a connection without traffic is checked.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -108,10 +108,15 @@ impl Link {
 
     /// A new channel.
     pub(super) async fn channel(&self) -> Result<Channel, BrokerError> {
-        self.connection
-            .create_channel()
-            .await
-            .map_err(|error| self.lost(error))
+        loop {
+            match self.connection.create_channel().await {
+                Ok(channel) => return Ok(channel),
+                // The client keeps why the broker closed a channel, and gives that to the next one of
+                // the same number too. That number is taken then, so this ends.
+                Err(error) if soft_error(&error).is_some() => {}
+                Err(error) => return Err(self.lost(error)),
+            }
+        }
     }
 
     /// A new channel on which what is published is confirmed.
@@ -262,7 +267,7 @@ pub(super) trait Service: Send + Sync {
     /// The connection's name, as operators see it.
     const ROLE: &'static str;
 
-    /// Creates the channels and consumers; fails after [`SETUP_TIMEOUT`].
+    /// Declares and opens what is needed; fails after [`SETUP_TIMEOUT`].
     async fn prepare(&self, link: &Arc<Link>) -> Result<Self::Session, BrokerError>;
 
     /// Uses them until something fails or the work is over.

@@ -165,6 +165,26 @@ async fn what_is_deleted_is_declared_again() {
 }
 
 /// Nothing is deleted, so nothing is found missing: only the returned message tells.
+/// The client gives each channel a number, and those that were refused something are used no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_harms_no_channel_that_comes_later() {
+    const NUMBERS: usize = 2047;
+    with_world(async |world| {
+        let publisher = world.publisher_on_a_whole_topology().await;
+        let dead = world.topology.dead();
+        let source = world.source().await;
+        world.delete(&dead).await;
+        assert_eq!(source.dead_letters().await, None);
+        eventually("the queue is back", async || world.exists(&dead).await).await;
+        for _ in 0..NUMBERS {
+            assert_eq!(source.dead_letters().await, Some(0));
+        }
+        source.close().await;
+        publisher.close().await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_binding_that_is_gone_is_made_again_for_the_message_that_came_back() {
     with_world(async |world| {
