@@ -38,7 +38,7 @@ use lapin::{
     },
     types::FieldTable,
 };
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{connection::Link, message, settings::AmqpSettings};
 use crate::{
@@ -53,6 +53,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(2);
 /// How often a queue must seem empty before that is looked into.
 const EMPTY_ANSWERS: u32 = 3;
+/// How long a queue may take to notice that a consumer's channel is closed.
+const PROBE_LEAVES_MAX: Duration = Duration::from_secs(5);
 /// How long no letter comes before the queue is looked at for whether there is one.
 const SILENCE: Duration = Duration::from_millis(200);
 /// The most letters of a page: as many as the broker puts back in order by one command.
@@ -298,8 +300,13 @@ impl QueueReader<'_> {
 
     /// Fails if somebody came between and holds messages that were not seen.
     async fn seen_all(&self) -> Result<(), BrokerError> {
-        // A removal that the queue has not taken counts as others; the return of the rest waits for it.
-        if !self.is_untold && self.ask().await?.0 > 0 {
+        // A removal that the queue has not taken counts as others; the return of the rest waits for it. And
+        // where nothing was there at the beginning, nobody has held anything of it since.
+        if self.is_untold || self.pages == 0 {
+            return Ok(());
+        }
+        let asked = self.settings.answered("a look at dead letters", self.ask());
+        if asked.await?.0 > 0 {
             return Err(self.in_use());
         }
         Ok(())
@@ -353,15 +360,15 @@ impl QueueReader<'_> {
                 }
             };
             channel.close(200, "OK".into()).await.map_err(refused)?;
-            // As above: one answer alone is not believed.
-            let mut fewer = 0;
-            while fewer < EMPTY_ANSWERS {
+            // One answer alone is not believed, as above. Who stays for longer is somebody else.
+            let (since, mut fewer, mut others) = (Instant::now(), 0, consumers - 1);
+            while fewer < EMPTY_ANSWERS && since.elapsed() < PROBE_LEAVES_MAX {
                 sleep(LOOK).await;
                 let (counted, there) = self.look().await?;
                 fewer += u32::from(counted < consumers);
-                ready = ready.max(there);
+                (others, ready) = (counted, ready.max(there));
             }
-            Ok((consumers - 1, ready))
+            Ok((others, ready))
         };
         self.settings
             .answered("a look at dead letters", probing)

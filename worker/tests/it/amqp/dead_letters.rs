@@ -258,6 +258,21 @@ async fn what_is_not_chosen_stays_in_its_order() {
     .await;
 }
 
+/// Each looks with a consumer of its own.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_may_look_at_an_empty_queue_at_once() {
+    with_world(async |world| {
+        let publisher = world.publisher_on_a_whole_topology().await;
+        let letters = AmqpDeadLetters::new(world.settings());
+        for _ in 0..20 {
+            let (one, other) = tokio::join!(letters.list(10), letters.list(10));
+            assert_eq!((one.unwrap(), other.unwrap()), (vec![], vec![]));
+        }
+        publisher.close().await;
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn letters_that_others_hold_are_not_overlooked() {
     with_world(async |world| {
