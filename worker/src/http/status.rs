@@ -35,9 +35,9 @@ use crate::{
     telemetry,
 };
 
-/// How long nothing is read after a reading, so that what is shown is younger than two seconds.
+/// How long nothing is read after a quick reading, so that what is shown is younger than two seconds.
 const EVERY: Duration = Duration::from_millis(1500);
-/// A reading is repeated only after this many times as long as it took, but for [`EVERY_MAX`].
+/// A slow reading is repeated only after this many times as long as it took, but for [`EVERY_MAX`].
 const PAUSE_FACTOR: u32 = 25;
 const EVERY_MAX: Duration = Duration::from_secs(10);
 /// A database that does not answer within this time is left out.
@@ -52,11 +52,11 @@ pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::get("/api/v1/status", "show_status", show)
             .summary("The deployment at a glance: parts, tasks by step, queues, what waits to be published")
-            .answers::<Status>(200, "The status, two seconds old at most while somebody looks"),
+            .answers::<Status>(200, "The status, as a rule at most two seconds old while somebody looks"),
         // A stream has no end that a client made from the document would wait for.
         Operation::get("/ui/events", "watch_status", watch_status)
             .unlisted()
-            .summary("The status as server-sent events: `status` every one and a half seconds, `task` when a task changes")
+            .summary("The status as server-sent events: `status` every one and a half seconds, or less often where reading it takes long; `task` when a task changes")
             .query(
                 "task",
                 "Also tell when this task changes.",
@@ -104,6 +104,8 @@ impl StatusBoard {
         let mut reads = self.0.reads.lock().unwrap_or_else(PoisonError::into_inner);
         if !*reads {
             *reads = true;
+            // What was read for others is old.
+            self.0.newest.send_replace(None);
             tokio::spawn(self.clone().read_on(api.clone()));
         }
         receiver
@@ -126,7 +128,6 @@ impl StatusBoard {
             let mut reads = self.0.reads.lock().unwrap_or_else(PoisonError::into_inner);
             if self.0.newest.receiver_count() == 0 || api.health.is_draining() {
                 *reads = false;
-                self.0.newest.send_replace(None);
                 return;
             }
         }

@@ -202,6 +202,10 @@ async fn the_stream_tells_the_status_and_each_change_of_a_task() {
     let answer = raw(&server, "GET", &path, &[]).await;
     server.health.drain();
     events(answer, |_, _| false).await;
+    // It still says how it is, whoever asks.
+    for _ in 0..3 {
+        assert_eq!(server.get("/api/v1/status").await.status, StatusCode::OK);
+    }
 }
 
 #[tokio::test]
