@@ -29,13 +29,13 @@ use lapin::{
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     acks::{AckTracker, ChannelAcks, Frame, Held, LiveChannel},
-    connection::{Link, Service, supervise},
+    connection::{Link, SETUP_TIMEOUT, Service, supervise},
     message,
     settings::AmqpSettings,
     upkeep::{declare_all, watch_prefix},
@@ -47,6 +47,8 @@ use crate::broker::{
 
 /// How long the broker may take to confirm that it has stopped delivering.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a queue is given to take the last acks of a channel.
+const LAST_ACKS: Duration = Duration::from_secs(2);
 /// How long a look at a queue may take.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long [`AmqpSource::close`] waits for the supervisor, which bounds its own steps.
@@ -343,7 +345,7 @@ impl QueueIntake {
     /// Buffers the deliveries of the queue. Subscribes whenever intake is not paused, and anew with
     /// another prefetch when the commands turn out to be of another size, or when none came for a
     /// while. Returns without an error only after `stop`, once everything that the broker had sent
-    /// is handed over. Closing the channel instead would count as a failed delivery of each.
+    /// is handed over, or if it does not answer a subscription. Closing the channel instead would count as a failed delivery of each.
     async fn take_in(
         mut self,
         mut paused: watch::Receiver<bool>,
@@ -356,17 +358,29 @@ impl QueueIntake {
                 drop(ready.take());
             }
             let room = async {
-                paused.wait_for(|paused| !paused).await?;
-                // The consumer may hold all of its prefetch, whatever is still at work.
-                let count = usize::from(self.prefetch.now() / 2);
-                self.held.at_most(count, HELD_BYTES_MAX).await;
-                Ok::<(), Cause>(())
+                loop {
+                    paused.wait_for(|paused| !paused).await?;
+                    // The consumer may hold all of its prefetch, whatever is still at work.
+                    let count = usize::from(self.prefetch.now() / 2);
+                    self.held.at_most(count, HELD_BYTES_MAX).await;
+                    if !*paused.borrow_and_update() {
+                        return Ok::<(), Cause>(());
+                    }
+                }
             };
             match stop.run_until_cancelled(room).await {
                 Some(room) => room?,
                 None => return Ok(()),
             }
-            let mut subscription = self.subscribe().await?;
+            let stopped = async {
+                stop.cancelled().await;
+                sleep(CANCEL_TIMEOUT).await;
+            };
+            let mut subscription = tokio::select! {
+                subscribed = timeout(SETUP_TIMEOUT, self.subscribe()) => subscribed??,
+                // A queue without a leader does not answer.
+                () = stopped => return Ok(()),
+            };
             drop(ready.take());
             loop {
                 tokio::select! {
@@ -397,10 +411,10 @@ impl QueueIntake {
             while let Some(delivery) = subscription.consumer.next().await {
                 self.hand_over(&subscription, delivery?);
             }
+            subscription.acks.end();
             if stop.is_cancelled() {
                 return Ok(());
             }
-            subscription.acks.end();
         }
     }
 
@@ -447,7 +461,7 @@ impl QueueIntake {
 }
 
 /// Reports settled deliveries to the broker: one frame for all that were settled since the last
-/// one. Closes the channel once nothing is left to report.
+/// one. Closes the channel a while after nothing is left to report.
 async fn send_acks(
     live: LiveChannel,
     channel: Channel,
@@ -487,8 +501,12 @@ async fn send_acks(
         }))
         .await?;
         if report.is_last {
-            // The broker reads this after the acks. The connection may close it as well.
-            let closed = channel.close(200, "OK".into());
+            // A quorum queue takes acks later than its channel, and what it has not taken when the channel
+            // is closed comes again. The end of the connection closes the channel as well.
+            let closed = async {
+                sleep(LAST_ACKS).await;
+                channel.close(200, "OK".into()).await
+            };
             closing.run_until_cancelled(closed).await.transpose()?;
             return Ok(());
         }

@@ -335,7 +335,11 @@ async fn a_source_that_holds_all_it_may_takes_no_more() {
         assert!(none_comes().await);
         source.pause(false);
         assert!(none_comes().await);
+        // Held again while it waits for room.
+        source.pause(true);
         source.settle(&receipts(&held[..5]));
+        assert!(none_comes().await);
+        source.pause(false);
         let more = next_many(&source, 10).await;
         assert!(none_comes().await);
         source.settle(&receipts(&held[5..]));
