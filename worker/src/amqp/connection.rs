@@ -36,7 +36,8 @@ use crate::{
 
 /// How long closing may take before the socket is shut without waiting for the broker.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long declaring, and subscribing to a queue, may take; quorum queues may be electing leaders meanwhile.
+/// How long declaring, and subscribing to a queue, may take; quorum queues may be electing leaders
+/// meanwhile.
 pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a connection without traffic is checked.
 const LOOK: Duration = Duration::from_millis(500);

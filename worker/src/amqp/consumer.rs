@@ -345,7 +345,8 @@ impl QueueIntake {
     /// Buffers the deliveries of the queue. Subscribes whenever intake is not paused, and anew with
     /// another prefetch when the commands turn out to be of another size, or when none came for a
     /// while. Returns without an error only after `stop`, once everything that the broker had sent
-    /// is handed over, or if it does not answer a subscription. Closing the channel instead would count as a failed delivery of each.
+    /// is handed over, or where it does not answer a subscription. Closing the channel instead would
+    /// count as a failed delivery of each.
     async fn take_in(
         mut self,
         mut paused: watch::Receiver<bool>,
