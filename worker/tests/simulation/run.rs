@@ -227,8 +227,8 @@ impl Fault {
         match self {
             Self::Outage => {
                 world.state().count("outage");
-                world.note("the store is away");
-                world.state().store_away = true;
+                world.note("an outage of the store begins");
+                world.state().outages += 1;
                 let long = random.strikes(300);
                 let ends = Instant::now() + random.millis(200, if long { 60_000 } else { 8_000 });
                 // Links break meanwhile, as when the whole network is bad.
@@ -240,8 +240,8 @@ impl Fault {
                     }
                 }
                 tokio::time::sleep_until(ends).await;
-                world.state().store_away = false;
-                world.note("the store is back");
+                world.state().outages -= 1;
+                world.note("an outage of the store ends");
             }
             Self::Locks => {
                 let started = world.state().ledger.tasks();

@@ -47,7 +47,7 @@ pub(crate) struct State {
     pub(crate) ledger: Ledger,
     /// No more faults: what is left must come to its end.
     pub(crate) calm: bool,
-    pub(crate) store_away: bool,
+    pub(crate) outages: u32,
     /// How often each kind of fault has struck.
     pub(crate) struck: BTreeMap<&'static str, u64>,
     crashes: u64,
@@ -85,7 +85,7 @@ impl World {
             broker: Broker::new(plan.reorder),
             ledger: Ledger::default(),
             calm: false,
-            store_away: false,
+            outages: 0,
             struck: BTreeMap::new(),
             crashes: plan.faults.crashes,
             next_crash,
@@ -196,7 +196,7 @@ impl State {
     }
 
     pub(crate) fn fate(&mut self, effect: Effect, plan: &Plan) -> Fate {
-        if self.store_away {
+        if self.outages > 0 {
             return Fate::Refused(away());
         }
         if self.strikes("refusing store", plan.faults.store_refuses) {
