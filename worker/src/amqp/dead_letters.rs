@@ -80,7 +80,8 @@ impl AmqpDeadLetters {
         self.settings.topology().dead()
     }
 
-    /// Opens a queue on a connection of its own.
+    /// Opens a queue on a connection of its own. Waits until nobody holds a message of it; messages that
+    /// come later are not read.
     async fn open(&self, queue: String) -> Result<QueueReader<'_>, BrokerError> {
         let link = Link::open(&self.settings, "dead letters").await?;
         let channel = link
@@ -97,8 +98,11 @@ impl AmqpDeadLetters {
             largest: 0,
             is_untold: false,
         };
-        match reader.begin().await {
-            Ok(()) => Ok(reader),
+        match reader.told().await {
+            Ok(ready) => {
+                reader.unread = ready;
+                Ok(reader)
+            }
             Err(error) => reader.close(Err(error)).await,
         }
     }
@@ -167,12 +171,6 @@ struct QueueReader<'a> {
 type Page = Vec<(u64, Letter)>;
 
 impl QueueReader<'_> {
-    /// Waits until nobody holds a message of the queue. Messages that come later are not read.
-    async fn begin(&mut self) -> Result<(), BrokerError> {
-        self.unread = self.told().await?;
-        Ok(())
-    }
-
     async fn visit(&mut self, visitor: Visitor<'_>) -> Result<usize, BrokerError> {
         let (mut handles, mut removed, mut is_ended) = (Handles::default(), 0, false);
         while !is_ended {
@@ -361,14 +359,16 @@ impl QueueReader<'_> {
             };
             channel.close(200, "OK".into()).await.map_err(refused)?;
             // One answer alone is not believed, as above. Who stays for longer is somebody else.
-            let (since, mut fewer, mut others) = (Instant::now(), 0, consumers - 1);
-            while fewer < EMPTY_ANSWERS && since.elapsed() < PROBE_LEAVES_MAX {
+            let (since, mut fewer) = (Instant::now(), 0);
+            loop {
                 sleep(LOOK).await;
-                let (counted, there) = self.look().await?;
-                fewer += u32::from(counted < consumers);
-                (others, ready) = (counted, ready.max(there));
+                let (others, there) = self.look().await?;
+                fewer += u32::from(others < consumers);
+                ready = ready.max(there);
+                if fewer == EMPTY_ANSWERS || since.elapsed() > PROBE_LEAVES_MAX {
+                    return Ok((others, ready));
+                }
             }
-            Ok((others, ready))
         };
         self.settings
             .answered("a look at dead letters", probing)

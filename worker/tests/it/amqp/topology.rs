@@ -164,7 +164,6 @@ async fn what_is_deleted_is_declared_again() {
     .await;
 }
 
-/// Nothing is deleted, so nothing is found missing: only the returned message tells.
 /// The client gives each channel a number, and those that were refused something are used no more.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refusal_harms_no_channel_that_comes_later() {
@@ -185,6 +184,7 @@ async fn a_refusal_harms_no_channel_that_comes_later() {
     .await;
 }
 
+/// Nothing is deleted, so nothing is found missing: only the returned message tells.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_binding_that_is_gone_is_made_again_for_the_message_that_came_back() {
     with_world(async |world| {
