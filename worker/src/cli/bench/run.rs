@@ -31,6 +31,8 @@ use crate::{
 
 /// How often the tables are asked how far the run is. Rates come from the times of the rows.
 const POLL: Duration = Duration::from_millis(200);
+/// Between two looks at how far a run is.
+const POLL_MAX: Duration = Duration::from_secs(2);
 /// A run without progress for this long is given up.
 const STUCK_AFTER: Duration = Duration::from_mins(1);
 /// Messages whose size is looked at.
@@ -222,7 +224,7 @@ async fn await_decided(
     output: Output,
 ) -> Result<Instant, CliError> {
     let bar = output.progress(Some(commands), "draining");
-    let mut begun = None;
+    let mut begun: Option<Instant> = None;
     let mut last = (0, Instant::now());
     loop {
         processes.check()?;
@@ -236,13 +238,16 @@ async fn await_decided(
             bar.finish_and_clear();
             return Ok(begun.unwrap_or_else(Instant::now));
         }
+        // Counting reads the whole table, and what it costs is counted too: so seldom, until little is left.
+        let left = (commands - done) as f64 / done.max(1) as f64;
+        let pause = begun.map_or(POLL, |begun| begun.elapsed().mul_f64(left.min(1.0) / 2.0));
         if done > last.0 {
             last = (done, Instant::now());
         } else if last.1.elapsed() > STUCK_AFTER {
             let text = format!("{done} of {commands} commands done, and nothing moves any more");
             return Err(CliError::failed("stuck", text));
         }
-        tokio::time::sleep(POLL).await;
+        tokio::time::sleep(pause.clamp(POLL, POLL_MAX)).await;
     }
 }
 
