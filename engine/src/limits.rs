@@ -108,6 +108,8 @@ pub const JOIN_TIMEOUT_MAX: Duration = Duration::from_hours(366 * 24);
 pub const SUB_WORKFLOW_DEPTH_DEFAULT: u32 = 5;
 /// Rows of one page in any listing.
 pub const PAGE_MAX: u32 = 1_000;
+/// Events that a projection folds at once. A step costs about as much as folding some hundred of them.
+pub const FOLDED_MAX: u32 = 5_000;
 
 /// The most measurements in the window of a goal; beyond it the newest count.
 pub const WINDOW_SAMPLES_MAX: usize = 1_000;

@@ -102,7 +102,7 @@ impl RunningWorker {
         settings: &Settings,
         webhooks: &WebhookClient,
         failpoints: &Failpoints,
-    ) -> [(&'static str, BoxFuture<'static, ()>); 9] {
+    ) -> [(&'static str, BoxFuture<'static, ()>); 10] {
         let store = || Arc::clone(&self.store);
         let orchestrator = || Arc::clone(&self.orchestrator);
         let messages = || settings.messages();
@@ -145,7 +145,9 @@ impl RunningWorker {
                 jobs.run(stop_jobs).await;
             }
         };
+        let following = rounds.clone().follow(self.pipeline.committed(), stopping());
         [
+            ("rounds of projections", Box::pin(following)),
             ("jobs", Box::pin(jobs)),
             ("timers", Box::pin(timers.run(stopping()))),
             ("ends of pauses", Box::pin(pauses.run(stopping()))),

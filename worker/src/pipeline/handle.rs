@@ -137,6 +137,7 @@ impl Pipeline {
             batch_max: settings.batch_max,
             batch_wait: settings.batch_wait,
             stopping: stopping.clone(),
+            committed: watch::Sender::new(0),
         });
         let parts = RunningPipeline {
             workers: TaskTracker::new(),
@@ -146,6 +147,7 @@ impl Pipeline {
             source: source.clone(),
             gate: Arc::clone(&gate),
             lanes: RwLock::default(),
+            committed: shared.committed.subscribe(),
         };
         let deletions = start_deletions(Arc::clone(&outbox), stopping.clone(), &parts.workers);
         let lanes: Vec<_> = (0..settings.lanes.max(1))
@@ -273,6 +275,7 @@ struct RunningPipeline {
     gate: Arc<Gate>,
     /// None once drained; lanes end when the last sender is gone.
     lanes: RwLock<Option<Vec<mpsc::Sender<Incoming>>>>,
+    committed: watch::Receiver<u64>,
 }
 
 /// A running pipeline; clones share it.
@@ -314,6 +317,11 @@ impl PipelineHandle {
     /// Why intake is paused, and every change of that: a process with paused intake is not ready.
     pub fn intake_pauses(&self) -> watch::Receiver<BTreeSet<IntakePauseReason>> {
         self.running.gate.reasons()
+    }
+
+    /// Events that the lanes have committed since the start, and every change of that.
+    pub fn committed(&self) -> watch::Receiver<u64> {
+        self.running.committed.clone()
     }
 
     /// Takes no more commands from the broker, and ends waiting for the store: what cannot be decided

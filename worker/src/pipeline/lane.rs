@@ -260,6 +260,8 @@ impl Lane {
         mut window: PublishBatch,
     ) -> Vec<Job> {
         record(&report, jobs.len(), &self.shared.metrics);
+        let events: u64 = report.stats.events.values().sum();
+        self.shared.committed.send_modify(|count| *count += events);
         window.messages = report.messages;
         let mut settled = Vec::with_capacity(jobs.len());
         let mut left = Vec::new();

@@ -10,7 +10,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use glyph_workflow_engine::{ids::CommandId, store::PublisherId};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -39,6 +39,8 @@ pub(super) struct LaneContext {
     pub(super) batch_max: BatchMax,
     pub(super) batch_wait: Duration,
     pub(super) stopping: CancellationToken,
+    /// Events committed since the start.
+    pub(super) committed: watch::Sender<u64>,
 }
 
 impl LaneContext {

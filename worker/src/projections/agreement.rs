@@ -16,7 +16,7 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use glyph_workflow_engine::{
-    limits::PAGE_MAX,
+    limits::FOLDED_MAX,
     quality::{AgreementProgress, ComparedVisit, History, Question, Window, millionths, whole},
     store::{EventStoreError, LogEntry, NewMessage, ProjectionRows, ProjectionWrite, Store},
 };
@@ -173,7 +173,7 @@ impl AgreementProjector {
 
     /// Processes at most one page of new log entries.
     pub async fn step(&self) -> Result<PageOutcome, EventStoreError> {
-        let Some(mut step) = self.store.open_projection(PROJECTION, PAGE_MAX).await? else {
+        let Some(mut step) = self.store.open_projection(PROJECTION, FOLDED_MAX).await? else {
             return Ok(PageOutcome::Elsewhere);
         };
         let mut rows = std::mem::take(&mut step.rows);

@@ -22,7 +22,7 @@ use glyph_workflow_engine::{
     events::StoredEvent,
     goals::{CompletionAction, GoalDefinition, GoalEffect, GoalProgress, GoalTracker, Goals},
     ids::{RevisionId, Slug, TaskId, WorkflowId},
-    limits::PAGE_MAX,
+    limits::{FOLDED_MAX, PAGE_MAX},
     store::{
         CommandRow, EventStoreError, LogEntry, NewGoalAction, ProjectionRows, ProjectionWrite,
         RecordedOutcome, Store, WorkflowConfigStore,
@@ -180,11 +180,15 @@ impl GoalProjector {
 
     /// Folds at most one page of new log entries, and advances to the present.
     pub async fn step(&self) -> Result<PageOutcome, EventStoreError> {
-        if self.definitions().await?.is_empty() {
+        let definitions = self.definitions().await?;
+        if definitions.is_empty() {
             // There is nothing to count; the first goal will start from the beginning of the log.
             return Ok(PageOutcome::CaughtUp);
         }
-        let Some(mut step) = self.store.open_projection(GOALS, PAGE_MAX).await? else {
+        // Of each task whose work counts once the stream is read, while the step is open.
+        let reads_streams = definitions.iter().any(|goal| goal.config.dedupe);
+        let limit = if reads_streams { PAGE_MAX } else { FOLDED_MAX };
+        let Some(mut step) = self.store.open_projection(GOALS, limit).await? else {
             return Ok(PageOutcome::Elsewhere);
         };
         // Read after the step was opened, so that they include all that was settled by then.

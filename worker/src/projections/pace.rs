@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use glyph_workflow_engine::{
-    limits::PAGE_MAX,
+    limits::FOLDED_MAX,
     store::{EventStoreError, LogEntry, OpenProjection, ProjectionRows, ProjectionWrite, Store},
 };
 use tokio_util::sync::CancellationToken;
@@ -92,7 +92,7 @@ pub(super) async fn fold_page(
     failpoints: &Failpoints,
     fold: impl AsyncFnOnce(ProjectionRows, &[Arc<LogEntry>]) -> Result<ProjectionWrite, EventStoreError>,
 ) -> Result<PageOutcome, EventStoreError> {
-    let Some(mut step) = store.open_projection(name, PAGE_MAX).await? else {
+    let Some(mut step) = store.open_projection(name, FOLDED_MAX).await? else {
         return Ok(PageOutcome::Elsewhere);
     };
     let outcome = PageOutcome::of(&step);

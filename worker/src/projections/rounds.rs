@@ -4,16 +4,28 @@
 //! store's memory for a moment, if they follow closely; so while there is more to read, each waits
 //! until the others have done their page too. One that is slow, blocked or failing keeps the others
 //! for [`PATIENCE`] once; they go on without it, and it joins again when it can.
+//!
+//! A round begins, too, once the process has committed about a page of events since the last one: what it
+//! has committed stays in the store's memory for a moment only.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::timeout};
+use glyph_workflow_engine::limits::FOLDED_MAX;
+use tokio::{
+    sync::{Notify, watch},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
 
 /// How long a projection that has more to read waits for one that is still at its page.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Events for which a round begins: a page, less what is committed until it is read. Of events of several
+/// kilobytes memory keeps fewer, and they are read.
+const WORTH_A_ROUND: u64 = FOLDED_MAX as u64 * 4 / 5;
 
 /// The rounds of one process.
 #[derive(Clone, Debug, Default)]
@@ -33,8 +45,10 @@ struct State {
     members: usize,
     /// Those of them that have done their page.
     waiting: usize,
-    /// Whether one of those found that there is more to read.
+    /// Whether one of those found that there is more to read, or much was committed.
     more: bool,
+    /// Events that the process has committed since the round began.
+    committed: u64,
 }
 
 impl Shared {
@@ -48,7 +62,15 @@ impl Shared {
         state.members = state.waiting;
         state.waiting = 0;
         state.more = false;
+        state.committed = 0;
         self.begun.notify_waiters();
+    }
+
+    /// Begins the next round if there is more to read and nobody is still at a page.
+    fn begin_if_due(&self, state: &mut State) {
+        if state.more && state.waiting == state.members && state.members > 0 {
+            self.begin(state);
+        }
     }
 }
 
@@ -61,6 +83,29 @@ impl Rounds {
             shared: Arc::clone(&self.0),
             round: Some(state.round),
         }
+    }
+
+    /// Follows, from now on and until stopped, how many events the process has committed.
+    pub fn follow(
+        self,
+        mut committed: watch::Receiver<u64>,
+        stopping: CancellationToken,
+    ) -> impl Future<Output = ()> + Send {
+        let mut counted = *committed.borrow_and_update();
+        async move {
+            while let Some(Ok(())) = stopping.run_until_cancelled(committed.changed()).await {
+                let now = *committed.borrow_and_update();
+                self.committed(now - counted);
+                counted = now;
+            }
+        }
+    }
+
+    fn committed(&self, events: u64) {
+        let mut state = self.0.state();
+        state.committed += events;
+        state.more |= state.committed >= WORTH_A_ROUND;
+        self.0.begin_if_due(&mut state);
     }
 }
 
@@ -90,21 +135,17 @@ impl Member {
             }
             state.waiting += 1;
             state.more |= more;
-            if state.more && state.waiting == state.members {
-                shared.begin(&mut state);
-            }
+            shared.begin_if_due(&mut state);
             Waiting {
                 shared: &shared,
                 round,
                 gives_up_on_others: false,
+                has_ended: false,
             }
         };
         let is_told = timeout(if more { PATIENCE } else { idle }, begun).await;
         waiting.gives_up_on_others = more && is_told.is_err();
-        let round = waiting.round;
-        drop(waiting);
-        // Of several rounds that have begun meanwhile, it was counted in the first.
-        self.round = Some(shared.state().round.min(round + 1));
+        self.round = Some(waiting.end());
     }
 
     /// Leaves the round, so that nobody waits.
@@ -112,9 +153,7 @@ impl Member {
         let mut state = self.shared.state();
         if self.round.take() == Some(state.round) {
             state.members -= 1;
-            if state.more && state.waiting == state.members {
-                self.shared.begin(&mut state);
-            }
+            self.shared.begin_if_due(&mut state);
         }
     }
 }
@@ -130,17 +169,29 @@ struct Waiting<'s> {
     shared: &'s Shared,
     round: u64,
     gives_up_on_others: bool,
+    has_ended: bool,
 }
 
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
+impl Waiting<'_> {
+    /// Waits no more. Returns the round that counts the member.
+    fn end(&mut self) -> u64 {
         let mut state = self.shared.state();
-        if state.round == self.round {
+        if !std::mem::replace(&mut self.has_ended, true) && state.round == self.round {
             if self.gives_up_on_others {
                 self.shared.begin(&mut state);
             } else {
                 state.waiting -= 1;
             }
+        }
+        // Of several rounds that have begun meanwhile, it was counted in the first.
+        state.round.min(self.round + 1)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.end();
         }
     }
 }
@@ -197,6 +248,35 @@ mod tests {
         let began = Instant::now();
         quick.next(true, HOUR).await;
         assert!(began.elapsed() < PATIENCE, "nobody waits for who has left");
+    }
+
+    #[tokio::test]
+    async fn a_page_of_committed_events_begins_a_round() {
+        let (rounds, committed) = (Rounds::default(), watch::Sender::new(7));
+        let stopping = CancellationToken::new();
+        let following = rounds
+            .clone()
+            .follow(committed.subscribe(), stopping.clone());
+        let following = tokio::spawn(following);
+        let (mut one, mut other) = (rounds.member(), rounds.member());
+        // Lets the follower see what was committed; returns the round and what it counts since.
+        let commit = async |events: u64| {
+            committed.send_modify(|count| *count += events);
+            tokio::task::yield_now().await;
+            let state = rounds.0.state();
+            (state.round, state.committed)
+        };
+        let commits = async {
+            assert_eq!(commit(1).await, (0, 1));
+            // Not while one of them is at its page.
+            assert_eq!(commit(WORTH_A_ROUND).await, (0, WORTH_A_ROUND + 1));
+            other.next(false, HOUR).await;
+            assert_eq!(commit(2).await, (1, 2));
+        };
+        let both = async { tokio::join!(one.next(false, HOUR), commits) };
+        timeout(HOUR, both).await.unwrap();
+        stopping.cancel();
+        following.await.unwrap();
     }
 
     #[tokio::test]

@@ -18,14 +18,15 @@ use chrono::{DateTime, Utc};
 
 use crate::{
     events::LogPosition,
+    limits,
     store::{
         LogEntry,
         rows::{LOG_BYTES_MAX, WithSize},
     },
 };
 
-/// Events kept: those of some pages of a projection, or of half a second at full load.
-const EVENTS_MAX: usize = 10_000;
+/// Events kept: those of some steps of a projection, or of a second at full load.
+const EVENTS_MAX: usize = 3 * limits::FOLDED_MAX as usize;
 /// Bytes of their data kept, as text.
 const BYTES_MAX: usize = LOG_BYTES_MAX;
 /// Events for which a page is asked at least.

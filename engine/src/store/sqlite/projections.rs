@@ -21,6 +21,7 @@ use super::{
     query::{execute, fetch, fetch_optional, scalar},
     rows::{array, json},
 };
+use crate::limits::PAGE_MAX;
 
 const CHECKPOINT: &str = "SELECT position FROM projections WHERE name = ?1";
 
@@ -75,6 +76,8 @@ async fn open(
     })
     .await?;
     let after = checkpoint.unwrap_or_default();
+    // Nobody else writes meanwhile, so a step is short.
+    let limit = limit.min(PAGE_MAX);
     let entries = read_log(&mut *tx, after, limit).await?;
     let last: i64 = scalar(&mut *tx, sqlx::query(LAST)).await?;
     let read = entries.last().map_or(after, |entry| entry.position);
