@@ -21,7 +21,8 @@ pub(crate) fn text(value: &Value) -> String {
 
 /// The bytes of the canonical form.
 pub(crate) fn bytes(value: &Value) -> Vec<u8> {
-    let mut bytes = Vec::new();
+    // Room for most commands.
+    let mut bytes = Vec::with_capacity(512);
     write_canonical(value, &mut bytes);
     bytes
 }
@@ -30,14 +31,13 @@ pub(crate) fn bytes(value: &Value) -> Vec<u8> {
 fn write_canonical(value: &Value, out: &mut Vec<u8>) {
     match value {
         Value::Object(entries) => {
-            let mut entries: Vec<_> = entries.iter().collect();
-            entries.sort_unstable_by_key(|(key, _)| *key);
             out.push(b'{');
-            for (at, (key, value)) in entries.into_iter().enumerate() {
-                out.extend((at > 0).then_some(b','));
-                write_json(key, out);
-                out.push(b':');
-                write_canonical(value, out);
+            if entries.keys().is_sorted() {
+                write_entries(entries, out);
+            } else {
+                let mut entries: Vec<_> = entries.iter().collect();
+                entries.sort_unstable_by_key(|(key, _)| *key);
+                write_entries(entries, out);
             }
             out.push(b'}');
         }
@@ -52,6 +52,18 @@ fn write_canonical(value: &Value, out: &mut Vec<u8>) {
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
             write_json(value, out);
         }
+    }
+}
+
+fn write_entries<'v>(
+    entries: impl IntoIterator<Item = (&'v String, &'v Value)>,
+    out: &mut Vec<u8>,
+) {
+    for (at, (key, value)) in entries.into_iter().enumerate() {
+        out.extend((at > 0).then_some(b','));
+        write_json(key, out);
+        out.push(b':');
+        write_canonical(value, out);
     }
 }
 

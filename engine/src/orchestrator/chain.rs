@@ -4,7 +4,7 @@
 //! timers, slots and a snapshot.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant},
@@ -50,7 +50,9 @@ pub(super) struct Run<'a> {
     has_decided: bool,
     /// The task whose decision took longer than [`DECISION_MAX`].
     pub(super) too_slow: Option<TaskId>,
-    /// Outcomes of ids in this batch, for second copies of them.
+    /// Ids that the batch has more than once.
+    repeated: HashSet<CommandId>,
+    /// Outcomes of those that are decided, for their second copies.
     decided: HashMap<CommandId, ([u8; 32], RecordedOutcome)>,
     pub(super) outcomes: Vec<Option<Outcome>>,
     pub(super) stats: BatchStats,
@@ -111,6 +113,7 @@ impl<'a> Run<'a> {
             stop_at: None,
             has_decided: false,
             too_slow: None,
+            repeated: repeated(commands),
             decided: HashMap::new(),
             outcomes: vec![None; commands.len()],
             stats: BatchStats::default(),
@@ -322,10 +325,10 @@ impl<'a> Run<'a> {
         gathered: &mut GatheredBatch,
     ) {
         let rejected = matches!(outcome, RecordedOutcome::Rejected { .. });
-        self.decided.insert(
-            envelope.command_id,
-            (envelope.content_hash, outcome.clone()),
-        );
+        if self.repeated.contains(&envelope.command_id) {
+            let known = (envelope.content_hash, outcome.clone());
+            self.decided.insert(envelope.command_id, known);
+        }
         gathered.records.push(CommandRecord {
             command_id: envelope.command_id,
             task_id: Some(envelope.command.task_id()),
@@ -398,6 +401,12 @@ impl<'a> Run<'a> {
             }),
         })
     }
+}
+
+fn repeated(commands: &[Arc<CommandEnvelope>]) -> HashSet<CommandId> {
+    let mut seen = HashSet::with_capacity(commands.len());
+    let ids = commands.iter().map(|envelope| envelope.command_id);
+    ids.filter(|id| !seen.insert(*id)).collect()
 }
 
 /// Whether a job that the event ends was answered, and how long after its first publication.
