@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 
 /// What a burst has freed goes back to the system, however many threads had it.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     glyph_worker::cli::main(std::env::args_os())
