@@ -119,7 +119,7 @@ pub(super) struct Member {
 
 impl Member {
     /// Waits, after a page, for the time of the next one: at once when every projection has done its
-    /// page if one of them, maybe this, has found `more`; after `idle` otherwise.
+    /// page if one of them, maybe this, has found `more`, or much was committed; after `idle` otherwise.
     pub(super) async fn next(&mut self, more: bool, idle: Duration) {
         let shared = Arc::clone(&self.shared);
         let begun = shared.begun.notified();
