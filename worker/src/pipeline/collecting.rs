@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Duration,
 };
@@ -24,18 +25,27 @@ const POSTPONED_MAX: Duration = Duration::from_mins(1);
 /// How long it waits at least after the first death, in every lane: about the time in which others
 /// are run and their acks reach the broker.
 const SUSPECT_WAIT: Duration = Duration::from_millis(500);
-/// The longest such wait.
+/// The longest such wait, to which up to a second is added.
 const SUSPECT_WAIT_MAX: Duration = Duration::from_secs(2);
 /// So many deliveries make a batch of one.
 const ALONE: u32 = u32::MAX;
 
-/// When a command may be run that was at work at a death; none if it was not. The more often it was,
-/// the later: other lanes have suspects, too, and the harmless ones have to be through before.
+/// When a command may be run that was at work at a death; none if it was not.
 fn not_before(job: &Incoming, known: &HashMap<CommandId, u64>) -> Option<Instant> {
-    let runs = u32::try_from(runs_of(job, known)).unwrap_or(u32::MAX);
-    let wait = SUSPECT_WAIT.saturating_mul(runs.saturating_mul(runs));
-    let at = job.received_at() + wait.min(SUSPECT_WAIT_MAX);
+    let (id, runs) = (job.command_id()?, runs_of(job, known));
+    let at = job.received_at() + suspect_wait(id, runs);
     (runs > 0 && at > Instant::now()).then_some(at)
+}
+
+/// How long a command waits that was at work at so many deaths. The more it was, the longer: other lanes
+/// have suspects, too, and the harmless ones have to be through before. Each time for another while, so
+/// that a harmless one that was at work as often is not run at the moment of every death.
+fn suspect_wait(id: CommandId, runs: u64) -> Duration {
+    let times = u32::try_from(runs.saturating_mul(runs)).unwrap_or(u32::MAX);
+    let mut hasher = DefaultHasher::new();
+    (id, runs).hash(&mut hasher);
+    let spread = Duration::from_millis(hasher.finish() % 1_000);
+    SUSPECT_WAIT.saturating_mul(times).min(SUSPECT_WAIT_MAX) + spread
 }
 
 /// How often a command was at work when a process died.
@@ -166,5 +176,29 @@ impl Collector {
             receipts.extend(job.receipt());
         }
         receipts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// Two suspects in different lanes, one of them harmless, died together each time. It has to be far
+    /// enough ahead of the other once before both have used up their deliveries.
+    #[test]
+    fn suspects_that_died_together_do_not_go_together_for_ever() {
+        const AHEAD: Duration = Duration::from_millis(200);
+        let is_never_ahead = |pair: &u128| {
+            let [harmless, deadly] =
+                [2 * pair, 2 * pair + 1].map(|id| CommandId(Uuid::from_u128(id)));
+            !(1..=16).any(|runs| suspect_wait(harmless, runs) + AHEAD <= suspect_wait(deadly, runs))
+        };
+        let never = (0..1_000).filter(is_never_ahead).count();
+        assert!(never <= 5, "{never} of 1,000");
+        let id = CommandId(Uuid::nil());
+        assert!(suspect_wait(id, 1) >= SUSPECT_WAIT);
+        assert!(suspect_wait(id, u64::MAX) < SUSPECT_WAIT_MAX + Duration::from_secs(1));
     }
 }
