@@ -52,12 +52,8 @@ STORE = f"""
     SELECT {{id}}, done.id, 'submission', 'applied', '{{{{"status": "waiting"}}}}', sha256(done.id::text::bytea), at
     FROM done, generate_series(1, {EVENTS_OF_A_TASK})"""
 # They were made for no projection to read: those that follow the log go on behind it.
-READ = """
-    UPDATE projections SET (entry, position) = (SELECT max(entry), 9223372036854775807 FROM log_entries) WHERE name <> 'suspects'
-    RETURNING name"""
-BEHIND = """
-    SELECT name FROM projections
-    WHERE name <> 'suspects' AND entry < (SELECT max(entry) FROM log_entries WHERE has_events)"""
+READ = "UPDATE projections SET (entry, position) = (SELECT max(entry), 9223372036854775807 FROM log_entries) RETURNING name"
+BEHIND = "SELECT name FROM projections WHERE entry < (SELECT max(entry) FROM log_entries WHERE has_events)"
 FOLLOWING = ["agreement", "flow", "gold", "labels"]
 
 
