@@ -175,8 +175,9 @@ struct Waiting<'s> {
 impl Waiting<'_> {
     /// Waits no more. Returns the round that counts the member.
     fn end(&mut self) -> u64 {
+        self.has_ended = true;
         let mut state = self.shared.state();
-        if !std::mem::replace(&mut self.has_ended, true) && state.round == self.round {
+        if state.round == self.round {
             if self.gives_up_on_others {
                 self.shared.begin(&mut state);
             } else {
