@@ -458,14 +458,18 @@ class Inbox:
 
 
 def send_paced(worker, per_second, seconds, send_some):
-    """Calls `send_some`, which returns how many commands it has sent, at this pace, and waits until all are decided. Returns how many."""
+    """Calls `send_some`, which returns how many commands it has sent, at this pace or as fast as it can, and waits until all are decided.
+
+    Returns how many.
+    """
     decided = worker.total("glyph_commands_total")
     began = time.monotonic()
     sent = 0
     while (past := time.monotonic() - began) < seconds:
-        while sent < past * per_second:
+        if sent < past * per_second:
             sent += send_some()
-        time.sleep(0.01)
+        else:
+            time.sleep(0.01)
     wait_until("all is decided", lambda: worker.total("glyph_commands_total") - decided >= sent, 120)
     return sent
 

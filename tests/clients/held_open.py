@@ -1,7 +1,8 @@
 """Whether somebody else's transaction holds up what follows the log: one left open in another database, then a dump of the deployment's own.
 
-Not in the daily run: it takes ten minutes, and asks for a quiet machine. The same paced load goes on through three parts: nobody else, the open
-transaction, a `pg_dump` whose reader is slow. A PostgreSQL of the check's own serves both databases. Use a release build (`GLYPH_BIN`).
+Not in the daily run: it takes over twenty minutes, and asks for a quiet machine. The same load, half of what the machine can do, goes on through
+three parts: nobody else, the open transaction, a `pg_dump` whose reader is slow. A PostgreSQL of the check's own serves both databases. Use a
+release build (`GLYPH_BIN`).
 """
 
 import contextlib
@@ -29,8 +30,12 @@ goals:
   - { id: volume, type: volume, target: 1000000, unit: annotations }
 """
 PEOPLE = [derived("held open", str(number)) for number in range(20)]
-COMMANDS_PER_SECOND = 600
+COMMANDS_PER_SECOND_MAX = 1_200  # of the load with which the speed of the machine is measured
+WARM_UP_SECONDS = 20
+ALONE_SECONDS_MAX = 120
 BEHIND_MAX = 5.0
+# Suspected labels follow the log at intervals of so many seconds, whatever is open.
+INTERVALS = {"labels": 5.0}
 SLOWER_MAX = 0.05
 # A dump's reader takes so little at a time that the dump is still open when its part ends.
 DUMP_BYTES_AT_ONCE = 4_096
@@ -70,15 +75,22 @@ def play(checks, glyph, seconds):
     glyph.admin("CREATE DATABASE elsewhere")
     worker = glyph.start_worker()
     with Broker(glyph) as broker:
-        load(broker, worker, min(seconds, 20))  # not counted: caches are filled
+        load(broker, worker, COMMANDS_PER_SECOND_MAX, min(seconds, WARM_UP_SECONDS))  # not counted: caches are filled
+        fastest = load(broker, worker, COMMANDS_PER_SECOND_MAX, min(seconds, WARM_UP_SECONDS))
+        print(f"  as fast as it goes: {fastest:.0f} commands/s decided; from now on half as many", flush=True)
         speeds = {}
-        for part, hindrance in (("nobody else", contextlib.nullcontext()), ("open transaction", open_transaction(glyph)), ("dump", slow_dump(glyph))):
+        for part, hindrance, seconds_of_part in (
+            ("nobody else", contextlib.nullcontext(), min(seconds, ALONE_SECONDS_MAX)),
+            ("open transaction", open_transaction(glyph), seconds),
+            ("dump", slow_dump(glyph), seconds),
+        ):
             with hindrance, Reader(worker) as reader:
-                speeds[part] = load(broker, worker, seconds)
+                speeds[part] = load(broker, worker, fastest / 2, seconds_of_part)
             behind = {name: round(value, 1) for name, value in sorted(reader.behind.items())}
             print(f"  {part}: {speeds[part]:.0f} commands/s decided, behind at the most: {behind} s", flush=True)
             checks.true(f"{part}: models and projections are looked at", {"goals", "agreement", "reliability"} <= behind.keys(), behind)
-            checks.all(f"{part}: nobody is more than {BEHIND_MAX:.0f} s behind", [each for each in behind.items() if each[1] > BEHIND_MAX])
+            late = [(name, value) for name, value in behind.items() if value > BEHIND_MAX + INTERVALS.get(name, 0)]
+            checks.all(f"{part}: nobody is more than {BEHIND_MAX:.0f} s behind, beside its own interval", late)
         for part, speed in speeds.items():
             checks.true(f"{part}: as fast as with nobody else", speed >= (1 - SLOWER_MAX) * speeds["nobody else"], speeds)
     wait_until("all is published", glyph.outbox_is_empty, 60)
@@ -87,8 +99,8 @@ def play(checks, glyph, seconds):
     glyph.admin("DROP DATABASE elsewhere")
 
 
-def load(broker, worker, seconds):
-    """Sends commands at their pace and waits until all are decided; returns how many a second."""
+def load(broker, worker, per_second, seconds):
+    """Sends commands at this pace, or as fast as it can, and waits until all are decided; returns how many a second."""
     turns = itertools.count()
 
     def one_task():
@@ -98,7 +110,7 @@ def load(broker, worker, seconds):
         return 2
 
     began = time.monotonic()
-    return send_paced(worker, COMMANDS_PER_SECOND, seconds, one_task) / (time.monotonic() - began)
+    return send_paced(worker, per_second, seconds, one_task) / (time.monotonic() - began)
 
 
 @contextlib.contextmanager
